@@ -1,0 +1,193 @@
+"""What every model can do: fit, encode, decode, impute, and turn into plain data and back."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from ._reducers import Reducer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import scipy.sparse as sp
+    from numpy.typing import NDArray
+
+    from .._core._modalities import Modality
+
+    Matrix = NDArray[np.float32] | sp.csr_matrix
+    Correspondence = Mapping[tuple[int, int], sp.csr_matrix]
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FittedModality:
+    """What the model keeps of a modality: enough to read new cells of it, and to write imputed ones."""
+
+    name: str
+    var_names: tuple[str, ...]
+    reducer: Reducer
+    layer: str | None = None
+    use_rep: str | None = None
+    n_rep: int | None = None
+    """Width of `use_rep`; None where the encoder reads the reduced features."""
+
+    @property
+    def n_input(self) -> int:
+        """Width of what the encoder reads."""
+        return self.reducer.n_components if self.n_rep is None else self.n_rep
+
+
+@dataclass(frozen=True)
+class History:
+    """Loss terms over training, one row an epoch."""
+
+    step: list[int] = field(default_factory=list)
+    terms: dict[str, list[float]] = field(default_factory=dict)
+
+    def append(self, step: int, terms: Mapping[str, float]) -> None:
+        """Add one row."""
+        self.step.append(step)
+        for name, value in terms.items():
+            self.terms.setdefault(name, []).append(value)
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Columns as arrays, `step` first."""
+        return {"step": np.array(self.step, dtype=float)} | {k: np.array(v) for k, v in self.terms.items()}
+
+
+class Model(ABC):
+    """A model of several modalities whose cells correspond; arrays in, arrays out."""
+
+    name: ClassVar[str]
+    config: Any
+    """Dataclass of the hyperparameters."""
+    modalities: tuple[FittedModality, ...]
+    history: History
+
+    @abstractmethod
+    def fit(
+        self,
+        data: Sequence[Modality],
+        correspondence: Correspondence,
+        *,
+        reducers: Mapping[str, Reducer] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        progress: bool | None = None,
+    ) -> Self:
+        """Train on modalities whose cells correspond as the sparse matrices F^ab, (a, b) with a < b, say."""
+
+    @abstractmethod
+    def encode(self, modality: str, X: Matrix | None, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Latent, (n, g), of cells of one modality."""
+
+    @abstractmethod
+    def decode(
+        self, modality: str, latent: NDArray[np.float32], features: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float32]:
+        """Feature values, (n, p), on the scale of the data trained on; `features` for some columns."""
+
+    @abstractmethod
+    def sample(
+        self, source: str, target: str, X: Matrix, rep: NDArray[np.float32] | None, *, n_samples: int, seed: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of the target's values over draws from the source's posterior."""
+
+    @abstractmethod
+    def joint(self, latents: Mapping[str, tuple[NDArray[np.intp], NDArray[np.float32]]], n: int) -> NDArray[np.float32]:
+        """One latent a cell, (n, g), from the latents of the modalities that have it."""
+
+    def modality(self, name: str) -> FittedModality:
+        """The fitted modality of this name, or an error that lists the names there are."""
+        for modality in self.modalities:
+            if modality.name == name:
+                return modality
+        msg = f"The model has no modality {name!r}. It was trained on {[m.name for m in self.modalities]}."
+        raise KeyError(msg)
+
+    # A model is data: JSON and arrays --------------------------------------------------------------------------
+
+    @abstractmethod
+    def weights(self) -> dict[str, NDArray]:
+        """Every array of the network."""
+
+    @abstractmethod
+    def load_weights(self, weights: Mapping[str, NDArray]) -> None:
+        """Build the network of `config` and `modalities` and fill it."""
+
+    def state(self) -> dict[str, Any]:
+        """`{"config": JSON, "weights": {name: array}}`: the whole model, without code."""
+        config = {
+            "format_version": FORMAT_VERSION,
+            "jamie_sc": version("jamie_sc"),
+            "model": self.name,
+            "hyperparameters": asdict(self.config),
+            "modalities": [
+                {"name": m.name, "var_names": m.var_names, "layer": m.layer, "use_rep": m.use_rep, "n_rep": m.n_rep}
+                | {"clip": None if np.isinf(m.reducer.clip) else m.reducer.clip}
+                for m in self.modalities
+            ],
+        }
+        arrays = {f"network.{name}": array for name, array in self.weights().items()}
+        for i, m in enumerate(self.modalities):
+            for part in ("mean", "scale", "components", "variance"):
+                arrays[f"reducer.{i}.{part}"] = getattr(m.reducer, part)
+        return {"config": json.dumps(config), "weights": arrays}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """The model that `state` described."""
+        config = json.loads(str(state["config"]))
+        if config["format_version"] > FORMAT_VERSION:
+            msg = (
+                f"The model was written in format {config['format_version']} by jamie_sc {config['jamie_sc']}; this version "
+                f"reads formats up to {FORMAT_VERSION}. Update: pip install -U jamie_sc."
+            )
+            raise ValueError(msg)
+        if config["model"] != cls.name:
+            msg = f"This is a {config['model']!r} model, not {cls.name!r}. Read it with jamie_sc.models.load."
+            raise ValueError(msg)
+        arrays = {name: np.asarray(array) for name, array in state["weights"].items()}
+        model = cls()
+        model.config = replace(model.config, **config["hyperparameters"])
+        model.history = History()
+        model.modalities = tuple(_modality_from_state(i, m, arrays) for i, m in enumerate(config["modalities"]))
+        prefix = "network."
+        model.load_weights({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
+        return model
+
+    def save(self, path: str | Path) -> None:
+        """Write `config.json` and `weights.safetensors` into a new folder."""
+        path = Path(path)
+        if path.exists() and any(path.iterdir()):
+            msg = f"{path} exists and is not empty. Give another folder; a model never overwrites files."
+            raise FileExistsError(msg)
+        path.mkdir(parents=True, exist_ok=True)
+        state = self.state()
+        (path / "config.json").write_text(state["config"])
+        save_file({k: np.ascontiguousarray(v) for k, v in state["weights"].items()}, path / "weights.safetensors")
+
+
+def read_folder(path: str | Path) -> dict[str, Any]:
+    """The state that `Model.save` wrote."""
+    path = Path(path)
+    for name in ("config.json", "weights.safetensors"):
+        if not (path / name).is_file():
+            msg = f"{path} holds no model: {name} is missing. A model's folder is written by jamie_sc.models.save."
+            raise FileNotFoundError(msg)
+    return {"config": (path / "config.json").read_text(), "weights": load_file(path / "weights.safetensors")}
+
+
+def _modality_from_state(i: int, m: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> FittedModality:
+    parts = (arrays[f"reducer.{i}.{part}"] for part in ("mean", "scale", "components", "variance"))
+    reducer = Reducer(*parts, clip=np.inf if m["clip"] is None else m["clip"])
+    return FittedModality(m["name"], tuple(m["var_names"]), reducer, m["layer"], m["use_rep"], m["n_rep"])

@@ -1,0 +1,8 @@
+"""Integrate modalities, impute the missing ones, map new cells, and measure how well it worked."""
+
+from ._evaluate import evaluate
+from ._impute import impute
+from ._integrate import integrate
+from ._map_query import map_query
+
+__all__ = ["evaluate", "impute", "integrate", "map_query"]

@@ -1,0 +1,175 @@
+"""Train a joint model on a MuData and write its latents."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from .._core._modalities import per_modality, read_modalities
+from .._core._pairing import correspondences, count_pairs, log_pairs
+from .._core._slots import Slots
+from .._core._write import read_reduction, write_integration
+from .._logging import logger
+from ..models import get_model
+from ..models._reducers import Reducer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+
+    from .._core._modalities import Modality
+    from ..models._base import Model
+
+
+def integrate(
+    mdata: MuData,
+    *,
+    model: Literal["jamie"] = "jamie",
+    modalities: Sequence[str] | None = None,
+    layer: str | Mapping[str, str] | None = None,
+    use_rep: str | Mapping[str, str] | None = None,
+    recipe: Literal["default", "paper"] = "default",
+    params: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    rng: int | np.random.Generator | None = 0,
+    progress: bool | None = None,
+    key_added: str | None = None,
+    copy: bool = False,
+) -> MuData | None:
+    """Learn one joint embedding of all modalities (JAMIE, Equations 1 to 7).
+
+    Cells that share a name in `obs_names` are the same cell, measured in several modalities: they tie the modalities
+    together. Cells that only one modality has are trained on and embedded too.
+
+    Parameters
+    ----------
+    mdata
+        Two or more modalities, some of whose cells share a name.
+    model
+        The method. `"jamie"`: joint variational autoencoders (Cohen Kalafut et al. 2023).
+    modalities
+        Names of the modalities to integrate; default all.
+    layer
+        Layer that holds the values, for all or for each modality; default `X`. Values are standardised here, so give
+        normalised, log-transformed ones rather than counts.
+    use_rep
+        Key of `.obsm` that the encoder reads instead of the reduced values (for example another model's latent), for all
+        or for each modality. Imputation still returns features.
+    recipe
+        `"default"`: chosen on held-out cells. `"paper"`: Algorithm 1 to the letter, for comparisons; it takes tens of times
+        longer, and wants ``params={"dropout": 0.6}`` where it is to impute (section 4.10).
+    params
+        Hyperparameters that differ from the recipe; see :class:`jamie_sc.models.JAMIE`.
+    device
+        `"auto"` takes CUDA or MPS where there is one, else the CPU; or a name that torch knows, such as `"cuda:1"`.
+    rng
+        Seed, or a generator to draw it from. The same seed gives the same numbers again; no global random state is touched.
+    progress
+        Show a bar; default only on a terminal or in a notebook.
+    key_added
+        Name of every slot instead of `jamie` and `X_jamie`.
+    copy
+        Return a copy instead of writing into `mdata`.
+
+    Returns
+    -------
+    `None`, or the copy. Writes
+
+    `mdata.obsm["X_jamie" | key_added]`
+        The joint latent, (cells, latent dimensions), float32: each cell's modalities aggregated (Equation 3).
+    `mdata.mod[m].obsm["X_jamie" | key_added]`
+        The latent of modality `m` alone, (cells of m, latent dimensions), float32 (posterior mean, Equation 2).
+    `mdata.uns["jamie" | key_added]`
+        `params`, `history` (loss terms), `pairing` (counts) and `model`: the trained model as arrays and JSON, so that
+        an `.h5mu` carries it.
+
+    Raises
+    ------
+    KeyError
+        If a modality, layer or representation does not exist.
+    ValueError
+        If there is one modality only, cell or feature names are not unique, no cell is paired, there are too few cells, a
+        matrix is empty, constant or holds NaN or infinite values, or the MuData has `axis != 0`.
+    FloatingPointError
+        If the loss becomes NaN in training; the message names the term. `mdata` stays as it was.
+
+    See Also
+    --------
+    jamie_sc.tl.impute : values of a modality that a cell lacks.
+    jamie_sc.tl.map_query : new cells, without training again.
+
+    Notes
+    -----
+    Ctrl-C ends training and keeps the best model so far.
+
+    Examples
+    --------
+    >>> import jamie_sc as jsc
+    >>> mdata = jsc.datasets.simulated(n_cells=100, n_features=(20, 30))
+    >>> jsc.tl.integrate(mdata, params={"max_steps": 20})
+    >>> mdata.obsm["X_jamie"].shape
+    (100, 32)
+    """
+    started = time.perf_counter()
+    data = read_modalities(mdata, modalities=modalities, layer=layer, use_rep=use_rep, at_least=2)
+    names = [m.name for m in data]
+    pairs = correspondences(data)
+    counts = count_pairs({m.name: m.rows for m in data}, mdata.obs_names)
+    log_pairs(counts)
+    layers, reps = per_modality("layer", layer, names), per_modality("use_rep", use_rep, names)
+    seed = int(np.random.default_rng(rng).integers(2**31))
+    fitted = get_model(model)(recipe=recipe, **(params or {}))
+    reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m, layers[m.name])) is not None}
+    fitted.fit(data, pairs, layers=layers, use_reps=reps, reducers=reducers, seed=seed, device=device, progress=progress)
+
+    mdata = mdata.copy() if copy else mdata
+    slots = Slots.of(model, key_added)
+    record = {
+        "params": {"model": model, "recipe": recipe, "obsm": slots.obsm, "seed": seed, "modalities": np.array(names)}
+        | {key: value for key, value in fitted.hyperparameters().items() if value is not None},
+        "history": fitted.history.arrays(),
+        "pairing": {column: counts[column].to_numpy() for column in counts},
+        "model": fitted.state(),
+    }
+    write_latents(mdata, slots, fitted, data, record)
+    logger.info(
+        "finished integrate (%.1f s): added %r, joint latent (mdata.obsm) and one for each modality (mdata[m].obsm); "
+        "%r, the model and its history (mdata.uns)",
+        time.perf_counter() - started,
+        slots.obsm,
+        slots.uns,
+    )
+    return mdata if copy else None
+
+
+def stored_reducer(mdata: MuData, modality: Modality, layer: str | None) -> Reducer | None:
+    """The reducer that `pp.reduce` left in the MuData, unless nobody called it."""
+    record = read_reduction(mdata, modality.name, layer)
+    if record is None:
+        return None
+    parts = (np.asarray(record[part], dtype=np.float32) for part in ("mean", "scale", "loadings", "variance"))
+    mean, scale, loadings, variance = parts
+    reducer = Reducer(mean, scale, np.ascontiguousarray(loadings.T), variance, clip=record["clip"])
+    head = slice(0, 100)
+    if len(mean) != modality.X.shape[1] or not np.allclose(
+        reducer.transform(modality.X[head]), record["scores"][head], rtol=1e-3, atol=1e-2
+    ):
+        msg = (
+            f"The values of modality {modality.name!r} are no longer those that jamie_sc.pp.reduce saw. "
+            f"Call it again, or drop mdata[{modality.name!r}].uns['pca']."
+        )
+        raise ValueError(msg)
+    return reducer
+
+
+def write_latents(
+    mdata: MuData, slots: Slots, model: Model, data: Sequence[Modality], record: dict[str, Any]
+) -> None:
+    """Encode every cell of every modality given and write the embedding."""
+    latents = {m.name: model.encode(m.name, m.X, m.rep) for m in data}
+    joint = model.joint({m.name: (m.rows, latents[m.name]) for m in data}, mdata.n_obs)
+    by_cell = {m.name: (m.obs_names, latents[m.name]) for m in data}
+    write_integration(mdata, slots, joint=joint, latents=by_cell, record=record)
