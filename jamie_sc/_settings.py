@@ -48,11 +48,13 @@ class Settings:
             logger.removeHandler(self._handler)
             self._handler = None
             logger.setLevel(logging.NOTSET)
+            logger.propagate = True
         if level is not None:
             self._handler = logging.StreamHandler()
             self._handler.setFormatter(logging.Formatter("%(message)s"))
             self._handler.setLevel(level.upper())
             logger.addHandler(self._handler)
+            logger.propagate = False
             logger.setLevel(level.upper())
 
 

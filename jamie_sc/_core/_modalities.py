@@ -157,6 +157,12 @@ def cell_rows(mdata: MuData, name: str) -> NDArray[np.intp]:
     return rows
 
 
+def read_latent(mdata: MuData, name: str, key: str) -> tuple[NDArray[np.float32], pd.Index]:
+    """Latent of the cells of one modality, and their names."""
+    mod = mdata.mod[name]
+    return np.asarray(_lookup(mod.obsm, key, f"mdata[{name!r}].obsm"), dtype=np.float32), mod.obs_names
+
+
 def check_values(X: NDArray | sp.csr_matrix, name: str, *, where: str) -> None:
     """Raise if the matrix holds NaN or infinite values, or nothing but constants."""
     values = X.data if sp.issparse(X) else X

@@ -31,8 +31,8 @@ def patchseq_motor() -> MuData:
     A MuData of two modalities:
 
     `rna` : 1,208 cells, 1,286 genes
-        Raw read counts of Smart-seq2, in `X` and in `layers["counts"]`. Neither normalised nor logarithmic: the
-        figures of the JAMIE paper standardise them as they are.
+        Raw read counts of Smart-seq2, in `X` and in `layers["counts"]`. Neither normalised nor logarithmic; the
+        benchmarks standardise them as they are.
     `ephys` : 1,208 cells, 29 features
         Electrophysiological measurements in `X`, each in the unit that its name gives.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -34,7 +35,10 @@ class FittedModality:
 
     name: str
     var_names: tuple[str, ...]
-    reducer: Reducer
+    inputs: Reducer
+    """What the encoder reads: features, reduced."""
+    outputs: Reducer
+    """What the decoder predicts; the same as `inputs` unless those are logged counts."""
     layer: str | None = None
     use_rep: str | None = None
     n_rep: int | None = None
@@ -43,7 +47,7 @@ class FittedModality:
     @property
     def n_input(self) -> int:
         """Width of what the encoder reads."""
-        return self.reducer.n_components if self.n_rep is None else self.n_rep
+        return self.inputs.n_components if self.n_rep is None else self.n_rep
 
 
 @dataclass(frozen=True)
@@ -87,24 +91,36 @@ class Model(ABC):
         """Train on modalities whose cells correspond as the sparse matrices F^ab, (a, b) with a < b, say."""
 
     @abstractmethod
-    def encode(self, modality: str, X: Matrix | None, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Latent, (n, g), of cells of one modality."""
+    def encode(self, modality: str, X: Matrix, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Latent of each cell, (n, g): the mean of its posterior, which `decode` understands."""
+
+    @abstractmethod
+    def embed(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Latents as they are written for the user, so that Euclidean distances mean most."""
 
     @abstractmethod
     def decode(
         self, modality: str, latent: NDArray[np.float32], features: NDArray[np.intp] | None = None
     ) -> NDArray[np.float32]:
-        """Feature values, (n, p), on the scale of the data trained on; `features` for some columns."""
+        """Feature values, (n, p), on the scale of the data trained on; `features` for some columns, in that order."""
 
     @abstractmethod
     def sample(
-        self, source: str, target: str, X: Matrix, rep: NDArray[np.float32] | None, *, n_samples: int, seed: int
+        self,
+        source: str,
+        target: str,
+        X: Matrix,
+        rep: NDArray[np.float32] | None = None,
+        *,
+        features: NDArray[np.intp] | None = None,
+        n_samples: int,
+        seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of the target's values over draws from the source's posterior."""
 
     @abstractmethod
     def joint(self, latents: Mapping[str, tuple[NDArray[np.intp], NDArray[np.float32]]], n: int) -> NDArray[np.float32]:
-        """One latent a cell, (n, g), from the latents of the modalities that have it."""
+        """One latent a cell, (n, g), from those of the modalities that have it: rows of the cells, latents."""
 
     def modality(self, name: str) -> FittedModality:
         """The fitted modality of this name, or an error that lists the names there are."""
@@ -113,6 +129,11 @@ class Model(ABC):
                 return modality
         msg = f"The model has no modality {name!r}. It was trained on {[m.name for m in self.modalities]}."
         raise KeyError(msg)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """The configuration as values that an .h5mu can hold; what is None is left out."""
+        plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.config).items()}
+        return {name: value for name, value in plain.items() if value is not None}
 
     # A model is data: JSON and arrays --------------------------------------------------------------------------
 
@@ -130,17 +151,13 @@ class Model(ABC):
             "format_version": FORMAT_VERSION,
             "jamie_sc": version("jamie_sc"),
             "model": self.name,
-            "hyperparameters": asdict(self.config),
-            "modalities": [
-                {"name": m.name, "var_names": m.var_names, "layer": m.layer, "use_rep": m.use_rep, "n_rep": m.n_rep}
-                | {"clip": None if np.isinf(m.reducer.clip) else m.reducer.clip}
-                for m in self.modalities
-            ],
+            "hyperparameters": self.hyperparameters(),
+            "modalities": [_modality_to_json(m) for m in self.modalities],
         }
         arrays = {f"network.{name}": array for name, array in self.weights().items()}
         for i, m in enumerate(self.modalities):
-            for part in ("mean", "scale", "components", "variance"):
-                arrays[f"reducer.{i}.{part}"] = getattr(m.reducer, part)
+            for role, part in product(_ROLES, _PARTS):
+                arrays[f"{role}.{i}.{part}"] = getattr(getattr(m, role), part)
         return {"config": json.dumps(config), "weights": arrays}
 
     @classmethod
@@ -157,9 +174,7 @@ class Model(ABC):
             msg = f"This is a {config['model']!r} model, not {cls.name!r}. Read it with jamie_sc.models.load."
             raise ValueError(msg)
         arrays = {name: np.asarray(array) for name, array in state["weights"].items()}
-        model = cls()
-        model.config = replace(model.config, **config["hyperparameters"])
-        model.history = History()
+        model = cls(**config["hyperparameters"])
         model.modalities = tuple(_modality_from_state(i, m, arrays) for i, m in enumerate(config["modalities"]))
         prefix = "network."
         model.load_weights({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
@@ -187,7 +202,23 @@ def read_folder(path: str | Path) -> dict[str, Any]:
     return {"config": (path / "config.json").read_text(), "weights": load_file(path / "weights.safetensors")}
 
 
+_ROLES, _PARTS = ("inputs", "outputs"), ("mean", "scale", "components", "variance")
+
+
+def _modality_to_json(m: FittedModality) -> dict[str, Any]:
+    plain = {"name": m.name, "var_names": m.var_names, "layer": m.layer, "use_rep": m.use_rep, "n_rep": m.n_rep}
+    for role in _ROLES:
+        reducer: Reducer = getattr(m, role)
+        plain[role] = {"clip": None if np.isinf(reducer.clip) else reducer.clip, "target_sum": reducer.target_sum}
+    return plain
+
+
 def _modality_from_state(i: int, m: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> FittedModality:
-    parts = (arrays[f"reducer.{i}.{part}"] for part in ("mean", "scale", "components", "variance"))
-    reducer = Reducer(*parts, clip=np.inf if m["clip"] is None else m["clip"])
-    return FittedModality(m["name"], tuple(m["var_names"]), reducer, m["layer"], m["use_rep"], m["n_rep"])
+    def reducer(role: str) -> Reducer:
+        parts = (arrays[f"{role}.{i}.{part}"] for part in _PARTS)
+        clip = m[role]["clip"]
+        return Reducer(*parts, clip=np.inf if clip is None else clip, target_sum=m[role]["target_sum"])
+
+    return FittedModality(
+        m["name"], tuple(m["var_names"]), reducer("inputs"), reducer("outputs"), m["layer"], m["use_rep"], m["n_rep"]
+    )

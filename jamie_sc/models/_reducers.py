@@ -1,4 +1,4 @@
-"""Features to the network's input and back: standardise, then PCA (paper, sections 4.10 and 4.11)."""
+"""Features to the network's input and back: log-normalise counts, standardise, PCA (sections 4.10 and 4.11)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,23 @@ class Reducer:
     """Principal axes, (k, p), orthonormal rows."""
     variance: NDArray[np.float32]
     """Variance of each component over the cells fitted, (k,)."""
-    clip: float
+    clip: float = np.inf
     """Values further than this from the mean, in standard deviations, are clipped, but never past zero."""
+    target_sum: float | None = None
+    """Counts are brought to this total a cell and logged, log(1 + x), before all else; None where they are not."""
 
     @classmethod
-    def fit(cls, X: Matrix, *, n_components: int, clip: float = np.inf, seed: int = 0) -> Reducer:
+    def fit(cls, X: Matrix, *, n_components: int, clip: float = np.inf, log: bool = False, seed: int = 0) -> Reducer:
         """Fit to cells x features; there are at most as many components as the matrix has rank."""
+        target_sum = float(np.median(_totals(X))) or 1.0 if log else None
+        X = X if target_sum is None else _log_normalise(X, target_sum)
         mean, variance = _moments(X)
         scale = np.sqrt(np.where(variance > 0, variance, 1))
         X = _standardise(X, mean, scale, clip)
         k = max(1, min(n_components, X.shape[1], X.shape[0] - 1))
         pca = PCA(k, svd_solver=_solver(X, k), random_state=seed).fit(X)
         arrays = (mean, scale, pca.components_, pca.explained_variance_)
-        return cls(*(np.asarray(array, dtype=np.float32) for array in arrays), clip=clip)
+        return cls(*(np.asarray(array, dtype=np.float32) for array in arrays), clip, target_sum)
 
     @property
     def n_components(self) -> int:
@@ -52,6 +56,7 @@ class Reducer:
 
     def transform(self, X: Matrix) -> NDArray[np.float32]:
         """Features, (n, p), to components, (n, k)."""
+        X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
         centre = (self.mean / self.scale if sp.issparse(X) else np.zeros_like(self.mean)) @ self.components.T
         return np.asarray(_standardise(X, self.mean, self.scale, self.clip) @ self.components.T - centre, dtype=np.float32)
 
@@ -62,6 +67,23 @@ class Reducer:
     def inverse_sd(self, scores_sd: NDArray[np.float32]) -> NDArray[np.float32]:
         """Standard deviations of uncorrelated components to those of the features."""
         return np.sqrt(scores_sd**2 @ self.components**2) * self.scale
+
+
+def holds_counts(X: Matrix) -> bool:
+    """True for non-negative integers that reach far enough (16) for a logarithm to matter."""
+    values = X.data if sp.issparse(X) else X
+    return bool(values.size and values.min() >= 0 and values.max() >= 16 and (values == np.floor(values)).all())
+
+
+def _totals(X: Matrix) -> NDArray[np.float64]:
+    return np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
+
+
+def _log_normalise(X: Matrix, target_sum: float) -> Matrix:
+    """log(1 + x), after bringing each cell to the same total; a cell without counts stays zero."""
+    totals = _totals(X)
+    factor = (target_sum / np.where(totals > 0, totals, 1)).astype(np.float32)
+    return sp.csr_matrix(X.multiply(factor[:, None])).log1p() if sp.issparse(X) else np.log1p(X * factor[:, None])
 
 
 def _standardise(X: Matrix, mean: NDArray, scale: NDArray, clip: float) -> Matrix:

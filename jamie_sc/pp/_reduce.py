@@ -9,7 +9,7 @@ import numpy as np
 from .._core._modalities import per_modality, read_modalities
 from .._core._write import write_reduction
 from .._logging import logger
-from ..models._reducers import Reducer, default_n_components
+from ..models._reducers import Reducer, default_n_components, holds_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +24,7 @@ def reduce(
     n_components: int | Mapping[str, int] | None = None,
     layer: str | Mapping[str, str] | None = None,
     clip: float = 10.0,
+    log_counts: bool = True,
     rng: int | np.random.Generator | None = 0,
     copy: bool = False,
 ) -> MuData | None:
@@ -46,6 +47,8 @@ def reduce(
     clip
         Values further than this from their feature's mean, in standard deviations, are clipped (never past zero, so that
         a sparse matrix stays sparse).
+    log_counts
+        Bring counts (non-negative integers that reach 16) to an equal total a cell, the median, and log them first.
     rng
         Seed of the randomised solver.
     copy
@@ -61,7 +64,7 @@ def reduce(
         Loadings, (features, components).
     `mdata.mod[m].uns["pca"]`
         `mean` and `scale` of each feature, `variance` of each component, and `params`. With them
-        ``X_pca @ PCs.T * scale + mean`` gives the features back.
+        ``X_pca @ PCs.T * scale + mean`` gives the features back; logged ones if `params` has a `target_sum`.
 
     Raises
     ------
@@ -85,8 +88,10 @@ def reduce(
     mdata = mdata.copy() if copy else mdata
     for m in read:
         k = wanted[m.name] or default_n_components(*m.X.shape)
-        reducer = Reducer.fit(m.X, n_components=k, clip=clip, seed=seed)
+        reducer = Reducer.fit(m.X, n_components=k, clip=clip, log=log_counts and holds_counts(m.X), seed=seed)
         params = {"n_components": reducer.n_components, "clip": clip, "layer": layers[m.name] or "X"}
+        if reducer.target_sum is not None:
+            params["target_sum"] = reducer.target_sum
         write_reduction(
             mdata,
             m,

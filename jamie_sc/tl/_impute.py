@@ -10,7 +10,7 @@ from .._core._slots import find_slots
 from .._core._write import extend_modality, write_layer
 from .._logging import logger
 from ..models import from_state
-from ._read import check_target, read_for_model
+from ._read import read_for_model, target_features
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -87,7 +87,7 @@ def impute(
         raise ValueError(msg)
     slots = find_slots(mdata, key)
     model = from_state(mdata.uns[slots.uns]["model"])
-    check_target(mdata, model, target)
+    features = target_features(mdata, model, target)
     data = read_for_model(mdata, model, source)
     lacks = ~data.obs_names.isin(mdata.mod[target].obs_names if target in mdata.mod else [])
     if lacks.all() and not extend:
@@ -99,16 +99,17 @@ def impute(
 
     latent = model.encode(source, data.X, data.rep)
     if n_samples is None:
-        layers = {slots.imputed(source): model.decode(target, latent)}
+        layers = {slots.imputed(source): model.decode(target, latent, features)}
     else:
         seed = int(np.random.default_rng(rng).integers(2**31))
-        mean, sd = model.sample(source, target, data.X, data.rep, n_samples=n_samples, seed=seed)
+        draws = {"features": features, "n_samples": n_samples, "seed": seed}
+        mean, sd = model.sample(source, target, data.X, data.rep, **draws)
         layers = {slots.imputed(source): mean, slots.imputed_sd(source): sd}
 
     mdata = mdata.copy() if copy else mdata
     if extend and lacks.any():
-        var_names = model.modality(target).var_names
-        extend_modality(mdata, target, data.obs_names[lacks], var_names=var_names, obsm={slots.obsm: latent[lacks]})
+        known = {"var_names": model.modality(target).var_names, "obsm": {slots.obsm: model.embed(latent[lacks])}}
+        extend_modality(mdata, target, data.obs_names[lacks], **known)
         logger.info("added %d cells that lack %r to it, marked in obs['jamie_imputed']", lacks.sum(), target)
     for layer, values in layers.items():
         write_layer(mdata, target, layer, data.obs_names, values)

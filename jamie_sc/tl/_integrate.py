@@ -129,7 +129,7 @@ def integrate(
     slots = Slots.of(model, key_added)
     record = {
         "params": {"model": model, "recipe": recipe, "obsm": slots.obsm, "seed": seed, "modalities": np.array(names)}
-        | {key: value for key, value in fitted.hyperparameters().items() if value is not None},
+        | fitted.hyperparameters(),
         "history": fitted.history.arrays(),
         "pairing": {column: counts[column].to_numpy() for column in counts},
         "model": fitted.state(),
@@ -152,7 +152,7 @@ def stored_reducer(mdata: MuData, modality: Modality, layer: str | None) -> Redu
         return None
     parts = (np.asarray(record[part], dtype=np.float32) for part in ("mean", "scale", "loadings", "variance"))
     mean, scale, loadings, variance = parts
-    reducer = Reducer(mean, scale, np.ascontiguousarray(loadings.T), variance, clip=record["clip"])
+    reducer = Reducer(mean, scale, np.ascontiguousarray(loadings.T), variance, clip=record["clip"], target_sum=record["target_sum"])
     head = slice(0, 100)
     if len(mean) != modality.X.shape[1] or not np.allclose(
         reducer.transform(modality.X[head]), record["scores"][head], rtol=1e-3, atol=1e-2
@@ -171,5 +171,5 @@ def write_latents(
     """Encode every cell of every modality given and write the embedding."""
     latents = {m.name: model.encode(m.name, m.X, m.rep) for m in data}
     joint = model.joint({m.name: (m.rows, latents[m.name]) for m in data}, mdata.n_obs)
-    by_cell = {m.name: (m.obs_names, latents[m.name]) for m in data}
-    write_integration(mdata, slots, joint=joint, latents=by_cell, record=record)
+    by_cell = {m.name: (m.obs_names, model.embed(latents[m.name])) for m in data}
+    write_integration(mdata, slots, joint=model.embed(joint), latents=by_cell, record=record)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
+import pandas as pd
 
 from .._core._modalities import read_modalities
 from .._logging import logger
@@ -13,7 +13,7 @@ from .._logging import logger
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pandas as pd
+    import numpy as np
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -33,17 +33,21 @@ def read_for_model(mdata: MuData, model: Model, name: str) -> Modality:
     return data if order is None else replace(data, X=data.X[:, order], var_names=data.var_names[order])
 
 
-def check_target(mdata: MuData, model: Model, name: str) -> None:
-    """Raise unless the features of a modality to write to are those the model decodes to."""
-    fitted = model.modality(name)
-    if name in mdata.mod and tuple(mdata.mod[name].var_names) != fitted.var_names:
-        feature_order(fitted.var_names, mdata.mod[name].var_names, name)
+def target_features(mdata: MuData, model: Model, name: str) -> NDArray[np.intp] | None:
+    """Columns of what the model decodes, in the order of the modality to write to; None where that is the model's."""
+    decoded = pd.Index(model.modality(name).var_names)
+    if name not in mdata.mod or mdata.mod[name].var_names.equals(decoded):
+        return None
+    order = decoded.get_indexer(mdata.mod[name].var_names)
+    if (unknown := order < 0).any():
+        names = mdata.mod[name].var_names[unknown]
         msg = (
-            f"The features of modality {name!r} are not in the order that the model was trained on, or there are others besides. "
-            f"Bring them there: mdata.mod[{name!r}] = mdata[{name!r}][:, list(model features)].copy(); mdata.update(). "
-            f"jamie_sc.get.imputed(mdata, target={name!r}, ...) needs no such order."
+            f"{len(names)} features of modality {name!r} were not in the data the model was trained on, so it cannot impute "
+            f"them: {', '.join(map(repr, names[:5]))}. Use jamie_sc.get.imputed(mdata, target={name!r}, ...), which has the "
+            "model's own features, or keep only those in the MuData."
         )
         raise ValueError(msg)
+    return order
 
 
 def feature_order(wanted: Sequence[str], given: pd.Index, name: str) -> NDArray[np.intp] | None:

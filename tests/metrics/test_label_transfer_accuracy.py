@@ -53,6 +53,16 @@ def test_published_number_of_neighbours(blobs):
     assert scores[3] not in (scores[2], scores[4])
 
 
+def test_published_number_of_neighbours_of_the_motor_cortex():
+    """1,208 cells of 9 types: the published code takes int(0.2 * 1208 / 9) = 26."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(9, size=1208)
+    x, y = labels + rng.normal(size=(2, 3, 1208))
+    scores = {k: label_transfer_accuracy(x.T, y.T, labels, labels, n_neighbors=k) for k in (25, 26, 27)}
+    assert label_transfer_accuracy(x.T, y.T, labels, labels) == scores[26]
+    assert scores[26] not in (scores[25], scores[27])
+
+
 def test_small_data_use_one_neighbour():
     """The published rule gives 0 here."""
     x = [[0.0], [1.0], [2.0]]

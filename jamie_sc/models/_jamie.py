@@ -1,0 +1,416 @@
+"""JAMIE: joint variational autoencoders (Cohen Kalafut, Huang and Wang 2023). Equation numbers are the paper's."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from sklearn.utils import gen_batches
+from torch import nn
+from torch.nn import functional as F
+
+from .._logging import logger
+from ._base import FittedModality, History, Model
+from ._batches import Batches
+from ._blocks import MLP
+from ._reducers import Reducer, default_n_components, holds_counts
+from ._train import Patience, resolve_device, seeded, train
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from .._core._modalities import Modality
+    from ._base import Correspondence, Matrix
+    from ._batches import Batch, Links
+
+
+CHUNK = 4096
+"""Cells that are encoded or decoded at once."""
+
+
+@dataclass(frozen=True)
+class JAMIEConfig:
+    """Hyperparameters of JAMIE; the values here are the default recipe."""
+
+    latent_dim: int = 32
+    """g, latent dimensions of a member."""
+    members: int = 1
+    """Networks trained side by side; their latents are joined, their predictions averaged."""
+    n_components: int | None = None
+    """Principal components that the encoder reads; None: by the number of cells and features."""
+    clip: float | None = 10.0
+    """Standard deviations from the mean at which a feature's values are clipped; None never."""
+    hidden: tuple[int, ...] | None = (256, 128)
+    """Widths of the encoder's hidden layers, reversed in the decoder; None: the paper's 2d, d, g (section 4.1)."""
+    dropout: float = 0.3
+    batch_size: int = 512
+    tempering: float = 0.5
+    min_steps: int = 300
+    max_steps: int = 450
+    max_lapses: int | None = None
+    min_change: float = 0.0
+    learning_rate: float = 3e-3
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    kl: float = 0.032
+    """Weight of Equation 4; the weights that follow are those of Equation 1 over the paper's reconstruction weight."""
+    combination: float = 32.0
+    reconstruction: float = 1.0
+    cross: float = 2.0
+    contrast: float = 3.0
+    temperature: float = 0.2
+    unit_scores: bool = True
+    log_counts: bool = True
+    """Where a modality holds counts, the encoder reads log(1 + counts at equal depth); the decoder predicts counts all the same."""
+
+
+PAPER = {
+    "n_components": 512,
+    "clip": None,
+    "hidden": None,
+    "dropout": 0.0,
+    "tempering": 1.0,
+    "min_steps": 2_500,
+    "max_steps": 10_000,
+    "max_lapses": 500,
+    "min_change": 1e-8,
+    "learning_rate": 1e-3,
+    "schedule": "constant",
+    "kl": 1.0,
+    "combination": 1000.0,
+    "reconstruction": 31.25,
+    "cross": 0.0,
+    "contrast": 0.0,
+    "unit_scores": False,
+    "log_counts": False,
+}
+"""Section 4.8 and 4.10; the paper leaves optimiser and learning rate open (Adam, 1e-3)."""
+
+
+class Network(nn.Module):
+    """An encoder and a decoder for each modality, and the weights by which latents are aggregated."""
+
+    def __init__(self, config: JAMIEConfig, n_inputs: Sequence[int], n_outputs: Sequence[int]) -> None:
+        super().__init__()
+        g, members, dropout = config.latent_dim, config.members, config.dropout
+        self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
+        for n_in, n_out in zip(n_inputs, n_outputs, strict=True):
+            down = config.hidden or (2 * n_in, n_in, g)
+            up = config.hidden[::-1] if config.hidden else (n_out, 2 * n_out)
+            self.encoders.append(MLP(members, (n_in, *down, 2 * g), dropout=dropout))
+            self.decoders.append(MLP(members, (g, *up, n_out), dropout=dropout))
+        self.log_weight = nn.Parameter(torch.zeros(len(n_inputs)))
+
+    def encode(self, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and log variance of the posterior (Equation 2); x is (features, cells)."""
+        members = self.encoders[k][0].weight.shape[0]
+        mean, log_variance = self.encoders[k](x.expand(members, -1, -1)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-10, 10)
+
+    def delta(self, a: int, b: int) -> torch.Tensor:
+        """Weight of modality b relative to a in the aggregation of a."""
+        return (self.log_weight[b] - self.log_weight[a]).exp()
+
+    def aggregate(self, latents: Sequence[torch.Tensor], links: Mapping[tuple[int, int], Links]) -> list[torch.Tensor]:
+        """M^a = (L^a + sum_b delta_ab F^ab L^b) / (1 + sum_b delta_ab F^ab 1) (Equation 3, any number of modalities)."""
+        sums = list(latents)
+        totals = [L.new_ones(L.shape[-1]) for L in latents]
+        for (a, b), (i, j, weight) in _both_ways(links):
+            weight = self.delta(a, b) * weight
+            sums[a] = sums[a].index_add(2, i, weight * latents[b][:, :, j])
+            totals[a] = totals[a].index_add(0, i, weight)
+        return [s / total for s, total in zip(sums, totals, strict=True)]
+
+
+def _both_ways(links: Mapping[tuple[int, int], Links]) -> list[tuple[tuple[int, int], tuple[torch.Tensor, ...]]]:
+    """F^ab and its transpose F^ba."""
+    there = [((a, b), (link.i, link.j, link.weight)) for (a, b), link in links.items()]
+    back = [((b, a), (link.j, link.i, link.weight)) for (a, b), link in links.items()]
+    return there + back
+
+
+def loss_terms(
+    network: Network,
+    x: Sequence[torch.Tensor],
+    y: Sequence[torch.Tensor],
+    links: Mapping[tuple[int, int], Links],
+    *,
+    n_features: Sequence[int],
+    temperature: float,
+) -> dict[str, torch.Tensor]:
+    """Every loss term of a batch, unweighted; inputs x and targets y of each modality are (features, cells)."""
+    posteriors = [network.encode(k, x_k) for k, x_k in enumerate(x)]
+    latents = [mean + torch.randn_like(mean) * (0.5 * log_variance).exp() for mean, log_variance in posteriors]
+    aggregates = network.aggregate(latents, links)
+    pairs = zip(latents, aggregates, strict=True)
+    own, cross = _reconstructions(network, latents, aggregates, y, links, n_features)
+    directions = [F.normalize(mean, dim=1) for mean, _ in posteriors]
+    return {
+        "kl": _sum(_kl(mean, log_variance) for mean, log_variance in posteriors),
+        "combination": _sum((L - M).square().mean() for L, M in pairs),  # Equation 6
+        "reconstruction": own,
+        "cross": cross,
+        "contrast": _sum(_contrast(directions[a], directions[b], link, temperature) for (a, b), link in links.items()),
+    }
+
+
+def _kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """Equations 4 and 5: divergence from the standard normal, mean over cells and latent dimensions."""
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).mean()
+
+
+def _reconstructions(
+    network: Network,
+    latents: Sequence[torch.Tensor],
+    aggregates: Sequence[torch.Tensor],
+    y: Sequence[torch.Tensor],
+    links: Mapping[tuple[int, int], Links],
+    n_features: Sequence[int],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Equation 7, decoding the aggregates; and the same decoding, for paired cells, the other modality's own latent."""
+    own, cross = [], []
+    for b, decoder in enumerate(network.decoders):
+        arrows = [(latents[a][:, :, i], y[b][:, j], w) for (a, to), (i, j, w) in _both_ways(links) if to == b]
+        sizes = [aggregates[b].shape[2], *(L.shape[2] for L, _, _ in arrows)]
+        decoded = decoder(torch.cat([aggregates[b], *(L for L, _, _ in arrows)], dim=2)).split(sizes, dim=2)
+        own.append((decoded[0] - y[b]).square().sum(1).mean() / n_features[b])
+        for out, (_, target, weight) in zip(decoded[1:], arrows, strict=True):
+            error = (out - target).square().sum(1).mean(0) / n_features[b]
+            cross.append((weight * error).sum() / weight.sum())
+    return _sum(own), _sum(cross)
+
+
+def _contrast(a: torch.Tensor, b: torch.Tensor, link: Links, temperature: float) -> torch.Tensor:
+    """Cross-entropy of telling a cell's partner from the batch's other cells, both ways round; columns have length 1."""
+    similarity = a.transpose(1, 2) @ b / temperature
+    log_p = similarity.log_softmax(2)[:, link.i, link.j] + similarity.log_softmax(1)[:, link.i, link.j]
+    return -0.5 * (link.weight * log_p).mean(0).sum() / link.weight.sum()
+
+
+def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:
+    return sum(terms, start=torch.zeros(()))
+
+
+class JAMIE(Model):
+    """Joint variational autoencoders for multimodal imputation and embedding.
+
+    Parameters
+    ----------
+    recipe
+        `"default"` or `"paper"` (Algorithm 1).
+    **params
+        Hyperparameters that differ from the recipe: the fields of `JAMIEConfig`.
+    """
+
+    name: ClassVar[str] = "jamie"
+    config: JAMIEConfig
+
+    def __init__(self, *, recipe: str = "default", **params: Any) -> None:  # noqa: ANN401
+        recipes: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
+        if recipe not in recipes:
+            msg = f"There is no recipe {recipe!r}. Choose one of {list(recipes)}."
+            raise ValueError(msg)
+        known = [field.name for field in fields(JAMIEConfig)]
+        if unknown := set(params) - set(known):
+            msg = f"JAMIE has no hyperparameters {sorted(unknown)}. It has {known}."
+            raise ValueError(msg)
+        if params.get("hidden") is not None:
+            params["hidden"] = tuple(params["hidden"])
+        self.config = replace(JAMIEConfig(), **(recipes[recipe] | params))
+        self.modalities, self.history = (), History()
+
+    def fit(
+        self,
+        data: Sequence[Modality],
+        correspondence: Correspondence,
+        *,
+        layers: Mapping[str, str | None] | None = None,
+        use_reps: Mapping[str, str | None] | None = None,
+        reducers: Mapping[str, Reducer] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        progress: bool | None = None,
+    ) -> Self:
+        """Train (Algorithm 1)."""
+        config, rng = self.config, np.random.default_rng(seed)
+        self.modalities = tuple(
+            self._prepare(m, (layers or {}).get(m.name), (use_reps or {}).get(m.name), (reducers or {}).get(m.name), seed)
+            for m in data
+        )
+        place = resolve_device(device)
+        x = [torch.from_numpy(self._inputs(m, d.X, d.rep)).to(place) for m, d in zip(self.modalities, data, strict=True)]
+        y = [torch.from_numpy(self._targets(m, d.X)).to(place) for m, d in zip(self.modalities, data, strict=True)]
+        rows = [m.rows for m in data]
+        sampling = {"batch_size": config.batch_size, "tempering": config.tempering}
+        batches = Batches(rows, correspondence, **sampling, rng=rng, device=place)
+        with seeded(int(rng.integers(2**31)), place):
+            self.network = self._build().to(place)
+            logger.info("training on %s: %d steps of %d cells", place, config.max_steps, batches.batch_size)
+            self.history = self._train(x, y, batches, progress)
+        return self
+
+    def _prepare(
+        self, m: Modality, layer: str | None, use_rep: str | None, reducer: Reducer | None, seed: int
+    ) -> FittedModality:
+        config, clip = self.config, self.config.clip or math.inf
+        k = reducer.n_components if reducer else config.n_components or default_n_components(*m.X.shape)
+        log = reducer.target_sum is not None if reducer else config.log_counts and holds_counts(m.X)
+        if log:
+            logger.info("%r holds counts: the encoder reads log(1 + counts at equal depth)", m.name)
+        inputs = reducer or Reducer.fit(m.X, n_components=k, clip=clip, log=log, seed=seed)
+        outputs = Reducer.fit(m.X, n_components=k, clip=clip, seed=seed) if log else inputs
+        n_rep = None if m.rep is None else m.rep.shape[1]
+        return FittedModality(m.name, tuple(m.var_names), inputs, outputs, layer, use_rep if n_rep else None, n_rep)
+
+    def _build(self) -> Network:
+        n_outputs = [m.outputs.n_components for m in self.modalities]
+        return Network(self.config, [m.n_input for m in self.modalities], n_outputs)
+
+    def _train(self, x: list[torch.Tensor], y: list[torch.Tensor], batches: Batches, progress: bool | None) -> History:  # noqa: FBT001
+        config = self.config
+        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=x[0].device.type != "mps")
+        scheduler = None
+        if config.schedule == "one-cycle":
+            cycle = torch.optim.lr_scheduler.OneCycleLR
+            scheduler = cycle(optimizer, config.learning_rate, total_steps=config.max_steps)
+        n_features = [m.outputs.n_components if config.unit_scores else len(m.var_names) for m in self.modalities]
+
+        def losses(step: int) -> dict[str, torch.Tensor]:
+            batch = batches.draw()
+            inputs = [x_k[rows].T for x_k, rows in zip(x, batch.index, strict=True)]
+            targets = [y_k[rows].T for y_k, rows in zip(y, batch.index, strict=True)]
+            terms = loss_terms(
+                self.network, inputs, targets, batch.links, n_features=n_features, temperature=config.temperature
+            )
+            kappa = annealing(step, config.min_steps)
+            weights = {"kl": kappa * config.kl} | {term: getattr(config, term) for term in terms if term != "kl"}
+            terms["total"] = _sum(weights[name] * term for name, term in terms.items())  # Equation 1
+            return terms | {"kappa": torch.tensor(kappa)}
+
+        return train(
+            self.network,
+            losses,
+            optimizer=optimizer,
+            scheduler=scheduler,
+            n_steps=config.max_steps,
+            steps_per_epoch=batches.steps_per_epoch,
+            patience=Patience(config.min_steps, config.max_lapses, config.min_change),
+            progress=progress,
+        )
+
+    def _unit(self, reducer: Reducer) -> np.float32:
+        """One number that all components are divided by, so that large ones weigh more."""
+        return np.sqrt(reducer.variance.mean()) if self.config.unit_scores else np.float32(1)
+
+    def _inputs(self, m: FittedModality, X: Matrix, rep: NDArray[np.float32] | None) -> NDArray[np.float32]:
+        return m.inputs.transform(X) / self._unit(m.inputs) if rep is None else rep
+
+    def _targets(self, m: FittedModality, X: Matrix) -> NDArray[np.float32]:
+        return m.outputs.transform(X) / self._unit(m.outputs)
+
+    # After training ------------------------------------------------------------------------------------------------
+
+    def encode(self, modality: str, X: Matrix, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Posterior mean of each cell, (n, members * g): the members' latents side by side."""
+        return np.concatenate([mean.flatten(0, 1).T.cpu().numpy() for mean, _ in self._posteriors(modality, X, rep)])
+
+    def embed(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Each member's latent brought to the length sqrt(g), where the recipe contrasts directions; else as it is."""
+        if not self.config.contrast:
+            return latent
+        members = latent.reshape(len(latent), self.config.members, -1)
+        length = np.linalg.norm(members, axis=2, keepdims=True) / math.sqrt(self.config.latent_dim)
+        return (members / np.where(length > 0, length, 1)).reshape(latent.shape)
+
+    @torch.inference_mode()
+    def decode(
+        self, modality: str, latent: NDArray[np.float32], features: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float32]:
+        """Feature values of latents, the average of the members."""
+        m, k = self._find(modality)
+        columns = slice(None) if features is None else features
+        values = []
+        for rows in gen_batches(len(latent), CHUNK):
+            z = torch.from_numpy(latent[rows]).to(self._device).T.unflatten(0, (self.config.members, -1))
+            scores = self.network.decoders[k](z).mean(0).T.cpu().numpy() * self._unit(m.outputs)
+            values.append(m.outputs.inverse(scores, columns))
+        return np.concatenate(values)
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        source: str,
+        target: str,
+        X: Matrix,
+        rep: NDArray[np.float32] | None = None,
+        *,
+        features: NDArray[np.intp] | None = None,
+        n_samples: int,
+        seed: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of decoded draws from the posterior (Equation 2)."""
+        m, k = self._find(target)
+        means, sds = [], []
+        generator = torch.Generator(self._device).manual_seed(seed)
+        for mean, log_variance in self._posteriors(source, X, rep):
+            scores = []
+            for _ in range(n_samples):
+                noise = torch.randn(mean.shape, generator=generator, device=mean.device)
+                scores.append(self.network.decoders[k](mean + noise * (0.5 * log_variance).exp()).mean(0).T)
+            draws = torch.stack(scores).cpu().numpy() * self._unit(m.outputs)
+            values = [m.outputs.inverse(draw, slice(None) if features is None else features) for draw in draws]
+            means.append(np.mean(values, axis=0))
+            sds.append(np.std(values, axis=0, ddof=1))
+        return np.concatenate(means), np.concatenate(sds)
+
+    def joint(self, latents: Mapping[str, tuple[NDArray[np.intp], NDArray[np.float32]]], n: int) -> NDArray[np.float32]:
+        """Equation 3 for one cell: its modalities' latents, weighted by exp(w); NaN for a cell that has none."""
+        weights = self.network.log_weight.detach().exp().cpu().numpy()
+        g = next(iter(latents.values()))[1].shape[1]
+        total, weight = np.zeros((n, g), dtype=np.float32), np.zeros((n, 1), dtype=np.float32)
+        for name, (rows, values) in latents.items():
+            total[rows] += weights[self._find(name)[1]] * values
+            weight[rows] += weights[self._find(name)[1]]
+        return total / np.where(weight > 0, weight, np.nan)
+
+    @torch.inference_mode()
+    def _posteriors(
+        self, modality: str, X: Matrix, rep: NDArray[np.float32] | None
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Posterior means and log variances, (members, g, cells), a chunk of cells at a time."""
+        m, k = self._find(modality)
+        for rows in gen_batches(X.shape[0], CHUNK):
+            x = self._inputs(m, X[rows], None if rep is None else rep[rows])
+            yield self.network.encode(k, torch.from_numpy(x).to(self._device).T)
+
+    def _find(self, modality: str) -> tuple[FittedModality, int]:
+        m = self.modality(modality)
+        return m, self.modalities.index(m)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.network.log_weight.device
+
+    # As data -------------------------------------------------------------------------------------------------------
+
+    def weights(self) -> dict[str, NDArray]:
+        """Every tensor of the network."""
+        return {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+
+    def load_weights(self, weights: Mapping[str, NDArray]) -> None:
+        """Build the network and fill it; on the CPU."""
+        with torch.device("meta"):  # no time for random weights
+            network = self._build()
+        self.network = network.to_empty(device="cpu")
+        self.network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
+        self.network.eval()
+
+
+def annealing(step: int, min_steps: int) -> float:
+    """Kappa, from 0 to 1 over the minimal number of steps (Algorithm 1, line 17)."""
+    half = 0.5 * min_steps
+    return 1 / (1 + math.exp(-5 * (step - half) / half))

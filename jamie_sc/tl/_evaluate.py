@@ -1,0 +1,183 @@
+"""Hold out cells, train on the others, and score what the model says of those held out."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.neighbors import KNeighborsRegressor
+from tqdm.auto import tqdm
+
+from .. import metrics
+from .._core._modalities import Modality, read_modalities
+from .._core._obs import obs_column
+from ..models import from_state
+from ._integrate import integrate
+from ._read import read_for_model
+
+if TYPE_CHECKING:
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from ..models._base import Model
+
+
+def evaluate(
+    mdata: MuData,
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    labels_key: str | None = None,
+    test_fraction: float = 0.2,
+    n_splits: int = 1,
+    test_cells: pd.Index | list[str] | None = None,
+    n_neighbors: int = 5,
+    rng: int | np.random.Generator | None = 0,
+    progress: bool | None = None,
+    **kwargs: Any,  # noqa: ANN401
+) -> pd.DataFrame:
+    """Score alignment and imputation on cells that training did not see (sections 4.9 and 4.10).
+
+    In every split, cells measured in all modalities are held out, :func:`jamie_sc.tl.integrate` trains on the others, and
+    the held-out cells are embedded and imputed. The baseline is the paper's: the average over the nearest training cells
+    in the source's standardised features. `mdata` is left alone.
+
+    Parameters
+    ----------
+    mdata
+        Two or more modalities, some of whose cells share a name.
+    source, target
+        Modality to impute from and modality to predict; default every ordered two.
+    labels_key
+        obs column with cell types, for the label transfer accuracy; default none.
+    test_fraction
+        Fraction of the cells measured in all modalities that is held out.
+    n_splits
+        Number of random splits, each with a training of its own.
+    test_cells
+        Names of the cells to hold out, instead of random ones.
+    n_neighbors
+        Neighbours of the baseline.
+    rng
+        Seed of the splits and the trainings.
+    progress
+        Show a bar over the splits; default only on a terminal or in a notebook.
+    **kwargs
+        Passed to :func:`jamie_sc.tl.integrate`: `model`, `recipe`, `params`, `layer`, `device`, ....
+
+    Returns
+    -------
+    One row for each split, source and target:
+
+    `split`, `source`, `target`, `n_train`, `n_test`
+        What was done: numbers of cells measured in all modalities.
+    `lta`, `foscttm`
+        Label transfer accuracy (trained on the target's latents, scored on the source's; NaN without `labels_key`) and
+        fraction of samples closer than the true match, both of the held-out cells.
+    `pearson`, `auroc`
+        Mean over the target's features, imputed against measured.
+    `pearson_knn`, `auroc_knn`
+        The same for the baseline.
+    `pearson_better`, `auroc_better`, `n_features`
+        Number of features that are imputed better than by the baseline, of how many.
+    `pearson_pvalue`, `auroc_pvalue`
+        Two-tailed binomial test of these numbers.
+    `seconds`
+        Time of the training.
+
+    Raises
+    ------
+    ValueError
+        If no cells are left to train on or to test on, and as :func:`jamie_sc.tl.integrate` does.
+
+    Examples
+    --------
+    >>> import jamie_sc as jsc
+    >>> mdata = jsc.datasets.simulated(n_cells=100, n_features=(20, 30))
+    >>> scores = jsc.tl.evaluate(mdata, source="modality1", target="modality2", params={"max_steps": 20})
+    >>> int(scores["n_test"][0])
+    20
+    """
+    data = read_modalities(mdata, modalities=kwargs.get("modalities"), layer=kwargs.get("layer"), at_least=2)
+    names = [m.name for m in data]
+    directions = [(a, b) for a, b in permutations(names, 2) if source in (None, a) and target in (None, b)]
+    if not directions:
+        msg = f"There is nothing to impute from {source!r} to {target!r}. The modalities are {names}."
+        raise ValueError(msg)
+    complete = _complete_cells(mdata, data)
+    generator = np.random.default_rng(rng)
+    splits = [pd.Index(test_cells)] if test_cells is not None else _splits(complete, test_fraction, n_splits, generator)
+    rows = []
+    for split, test in enumerate(tqdm(splits, desc="splits", disable=None if progress is None else not progress)):
+        train = mdata[~mdata.obs_names.isin(test)].copy()
+        started = perf_counter()
+        integrate(train, rng=generator, progress=False, key_added="evaluate", **kwargs)
+        seconds = perf_counter() - started
+        model = from_state(train.uns["evaluate"]["model"])
+        for a, b in directions:
+            scores = _score(mdata, model, a, b, test=test, train=complete.difference(test), labels_key=labels_key, k=n_neighbors)
+            rows.append({"split": split, "source": a, "target": b} | scores | {"seconds": seconds})
+    return pd.DataFrame(rows)
+
+
+def _complete_cells(mdata: MuData, data: list[Modality]) -> pd.Index:
+    """Cells measured in every modality, in the order of the MuData."""
+    complete = mdata.obs_names
+    for m in data:
+        complete = complete[complete.isin(m.obs_names)]
+    if len(complete) < 2:
+        msg = f"{len(complete)} cells are measured in all of {[m.name for m in data]}: none can be held out to compare with."
+        raise ValueError(msg)
+    return complete
+
+
+def _splits(
+    cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random.Generator
+) -> list[pd.Index]:
+    n_test = int(test_fraction * len(cells))
+    if not 2 <= n_test < len(cells):
+        msg = f"test_fraction={test_fraction} of {len(cells)} cells leaves {n_test} to test on: at least 2, and not all, are needed."
+        raise ValueError(msg)
+    return [cells[rng.permutation(len(cells))[:n_test]] for _ in range(n_splits)]
+
+
+def _score(
+    mdata: MuData, model: Model, source: str, target: str, *, test: pd.Index, train: pd.Index, labels_key: str | None, k: int
+) -> dict[str, float]:
+    """All scores of one direction; cells of both modalities are taken by name, in the same order."""
+    a, b = read_for_model(mdata, model, source), read_for_model(mdata, model, target)
+
+    def cells(m: Modality, names: pd.Index) -> tuple[Any, NDArray[np.float32] | None]:
+        at = m.obs_names.get_indexer(names)
+        return m.X[at], None if m.rep is None else m.rep[at]
+
+    latent_a, latent_b = model.encode(source, *cells(a, test)), model.encode(target, *cells(b, test))
+    measured = _dense(cells(b, test)[0])
+    baseline = _nearest(model, source, target, cells(a, train)[0], cells(b, train)[0], cells(a, test)[0], k)
+    scores: dict[str, float] = {"n_train": len(train), "n_test": len(test), "lta": np.nan}
+    if labels_key is not None:
+        labels = [obs_column(mdata, name, labels_key).loc[test].astype(str).to_numpy() for name in (source, target)]
+        scores["lta"] = metrics.label_transfer_accuracy(model.embed(latent_a), model.embed(latent_b), *labels)
+    scores["foscttm"] = metrics.foscttm(model.embed(latent_a), model.embed(latent_b))
+    for name, metric in (("pearson", metrics.pearson), ("auroc", metrics.auroc)):
+        ours, theirs = metric(measured, model.decode(target, latent_a)), metric(measured, baseline)
+        test_of = metrics.sign_test(ours, theirs)
+        scores |= {name: np.nanmean(ours), f"{name}_knn": np.nanmean(theirs), f"{name}_better": test_of.n_better}
+        scores[f"{name}_pvalue"] = test_of.pvalue
+    return scores | {"n_features": measured.shape[1]}
+
+
+def _nearest(model: Model, source: str, target: str, X: Any, Y: Any, X_new: Any, k: int) -> NDArray:  # noqa: ANN401
+    """The paper's baseline: average of the k nearest training cells, in the source's standardised features."""
+    scale = model.modality(source).outputs.scale
+    X, X_new = (m.multiply(1 / scale).tocsr() if sp.issparse(m) else m / scale for m in (X, X_new))
+    return KNeighborsRegressor(min(k, X.shape[0])).fit(X, _dense(Y)).predict(X_new)
+
+
+def _dense(X: Any) -> NDArray[np.float32]:  # noqa: ANN401
+    return X.toarray() if sp.issparse(X) else X
