@@ -35,7 +35,11 @@ class Modality:
     rows: NDArray[np.intp]
     """Row of each cell in the MuData."""
     rep: NDArray[np.float32] | None = None
-    """Cells x dimensions: what the encoder is given instead of `X` (`use_rep`)."""
+    """Cells x dimensions: what the encoder is given instead of `X`."""
+    layer: str | None = None
+    """Layer that `X` was read from."""
+    use_rep: str | None = None
+    """Key of `.obsm` that `rep` was read from."""
 
     @property
     def n_obs(self) -> int:
@@ -126,7 +130,7 @@ def _read_modality(mdata: MuData, name: str, layer: str | None, use_rep: str | N
     if use_rep is not None and use_rep != "X":
         rep = np.asarray(_lookup(mod.obsm, use_rep, f"mdata[{name!r}].obsm"), dtype=np.float32)[measured]
         check_values(rep, name, where=f"obsm[{use_rep!r}]")
-    return Modality(name, X, mod.obs_names[measured], mod.var_names, rows[measured], rep)
+    return Modality(name, X, mod.obs_names[measured], mod.var_names, rows[measured], rep, layer, None if rep is None else use_rep)
 
 
 def measured_cells(mod: AnnData) -> NDArray[np.bool_]:
@@ -176,7 +180,9 @@ def check_values(X: NDArray | sp.csr_matrix, name: str, *, where: str) -> None:
             f"Drop these cells or fill the values first, for example with sklearn.impute.SimpleImputer."
         )
         raise ValueError(msg)
-    low, high = (X.min(axis=0), X.max(axis=0)) if not sp.issparse(X) else (X.min(axis=0).toarray(), X.max(axis=0).toarray())
+    low, high = (
+        (X.min(axis=0), X.max(axis=0)) if not sp.issparse(X) else (X.min(axis=0).toarray(), X.max(axis=0).toarray())
+    )
     if X.shape[0] > 1 and (low == high).all():
         msg = f"{where} of modality {name!r} is constant: each of its {X.shape[1]} features has one value in all {X.shape[0]} cells."
         raise ValueError(msg)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def obs_of(mdata: MuData, modality: Modality) -> pd.DataFrame:
-    """obs of a modality's cells; columns that only the MuData has are added."""
+    """Obs of a modality's cells; columns that only the MuData has are added."""
     own = mdata.mod[modality.name].obs.loc[modality.obs_names]
     shared = mdata.obs.loc[modality.obs_names]
     return pd.concat([own, shared[[c for c in shared if c not in own]]], axis=1)

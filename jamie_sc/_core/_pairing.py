@@ -28,9 +28,7 @@ def correspondence(a: Modality, b: Modality) -> sp.csr_matrix:
 
 def correspondences(modalities: Sequence[Modality]) -> dict[tuple[int, int], sp.csr_matrix]:
     """F of each two modalities, by their positions in the list; an error if some modality has no partner at all."""
-    pairs = {
-        (a, b): correspondence(modalities[a], modalities[b]) for a, b in combinations(range(len(modalities)), 2)
-    }
+    pairs = {(a, b): correspondence(modalities[a], modalities[b]) for a, b in combinations(range(len(modalities)), 2)}
     for k, modality in enumerate(modalities):
         if not any(F.nnz for ab, F in pairs.items() if k in ab):
             others = ", ".join(repr(m.name) for m in modalities if m is not modality)
@@ -59,7 +57,9 @@ def log_pairs(counts: pd.DataFrame) -> None:
     """One line for each two modalities."""
     for row in counts.itertuples():
         a, b = row.modality_a, row.modality_b
-        logger.info("pairing %s - %s: %d paired cells, %d only %s, %d only %s", a, b, row.paired, row.only_a, a, row.only_b, b)
+        logger.info(
+            "pairing %s - %s: %d paired cells, %d only %s, %d only %s", a, b, row.paired, row.only_a, a, row.only_b, b
+        )
         if row.ambiguous:
             msg = (
                 "%d of the %d cells paired between %s and %s have a bare row number as name: "

@@ -54,7 +54,12 @@ def write_layer(mdata: MuData, modality: str, layer: str, cells: pd.Index, value
 
 
 def write_reduction(
-    mdata: MuData, modality: Modality, *, scores: NDArray[np.float32], loadings: NDArray[np.float32], record: dict[str, Any]
+    mdata: MuData,
+    modality: Modality,
+    *,
+    scores: NDArray[np.float32],
+    loadings: NDArray[np.float32],
+    record: dict[str, Any],
 ) -> None:
     """Write principal components where scanpy keeps them."""
     own(mdata)
@@ -68,7 +73,11 @@ def read_reduction(mdata: MuData, name: str, layer: str | None) -> dict[str, Any
     """What `pp.reduce` wrote for a modality, or None; a PCA of another making has no mean and scale."""
     mod = mdata.mod[name]
     record = mod.uns.get("pca", {})
-    if not {"mean", "scale", "variance"} <= set(record) or "PCs" not in mod.varm or record["params"]["layer"] != (layer or "X"):
+    if (
+        not {"mean", "scale", "variance"} <= set(record)
+        or "PCs" not in mod.varm
+        or record["params"]["layer"] != (layer or "X")
+    ):
         return None
     scores = np.asarray(mod.obsm["X_pca"], dtype=np.float32)[measured_cells(mod)]
     params = {"clip": float(record["params"]["clip"]), "target_sum": record["params"].get("target_sum")}
@@ -105,7 +114,7 @@ def extend_modality(
 def _blank_cells(like: AnnData | None, cells: pd.Index, var_names: Sequence[str]) -> AnnData:
     """Cells without a measured value, with the slots that `like` has."""
 
-    def blank(value: Any) -> Any:  # noqa: ANN401
+    def blank(value: Any) -> Any:
         if isinstance(value, pd.DataFrame):
             return pd.DataFrame(np.nan, index=cells, columns=value.columns)
         nothing = np.full((len(cells), *value.shape[1:]), np.nan, dtype=np.float32)
@@ -113,7 +122,9 @@ def _blank_cells(like: AnnData | None, cells: pd.Index, var_names: Sequence[str]
 
     obs = pd.DataFrame({IMPUTED_FLAG: np.ones(len(cells), dtype=bool)}, index=cells)
     if like is None:
-        return ad.AnnData(np.full((len(cells), len(var_names)), np.nan, dtype=np.float32), obs, pd.DataFrame(index=list(var_names)))
+        return ad.AnnData(
+            np.full((len(cells), len(var_names)), np.nan, dtype=np.float32), obs, pd.DataFrame(index=list(var_names))
+        )
     return ad.AnnData(
         None if like.X is None else blank(like.X),
         obs,

@@ -75,7 +75,7 @@ def load(path: str | Path) -> Model:
     return from_state(read_folder(path))
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401
+def __getattr__(name: str) -> Any:
     for module, attribute in _MODELS.values():
         if name == attribute:
             return getattr(import_module(module, __name__), attribute)

@@ -78,6 +78,9 @@ class Model(ABC):
     history: History
 
     @abstractmethod
+    def __init__(self, *, recipe: str = "default", **params: Any) -> None: ...
+
+    @abstractmethod
     def fit(
         self,
         data: Sequence[Modality],

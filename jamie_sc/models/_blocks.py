@@ -43,6 +43,22 @@ class BatchNorm(nn.Module):
         return self.norm(x.reshape(1, -1, x.shape[-1])).view_as(x)
 
 
+class Dropout(nn.Module):
+    """Dropout with a probability rounded to 1/256: a random byte a value, eight to a draw, where torch takes a draw each."""
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.threshold = round(256 * p)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Same shape as `x`; `x` itself in evaluation."""
+        if not self.training:
+            return x
+        draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
+        keep = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
+        return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
+
+
 class MLP(nn.Sequential):
     """Hidden layers of linear, batch normalisation, leaky ReLU and dropout, then a linear layer (section 4.1)."""
 
@@ -50,5 +66,5 @@ class MLP(nn.Sequential):
         hidden: list[nn.Module] = []
         for n_in, n_out in pairwise(widths[:-1]):
             hidden += [Linear(members, n_in, n_out), BatchNorm(members, n_out), nn.LeakyReLU()]
-            hidden += [nn.Dropout(dropout)] if dropout else []
+            hidden += [Dropout(dropout)] if dropout else []
         super().__init__(*hidden, Linear(members, widths[-2], widths[-1]))

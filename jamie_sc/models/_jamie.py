@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from .._core._modalities import Modality
     from ._base import Correspondence, Matrix
-    from ._batches import Batch, Links
+    from ._batches import Links
 
 
 CHUNK = 4096
@@ -43,6 +43,8 @@ class JAMIEConfig:
     """Networks trained side by side; their latents are joined, their predictions averaged."""
     n_components: int | None = None
     """Principal components that the encoder reads; None: by the number of cells and features."""
+    n_decoded: int | None = None
+    """Principal components that the decoder predicts; None: as many as the encoder reads."""
     clip: float | None = 10.0
     """Standard deviations from the mean at which a feature's values are clipped; None never."""
     hidden: tuple[int, ...] | None = (256, 128)
@@ -187,8 +189,10 @@ def _reconstructions(
 def _contrast(a: torch.Tensor, b: torch.Tensor, link: Links, temperature: float) -> torch.Tensor:
     """Cross-entropy of telling a cell's partner from the batch's other cells, both ways round; columns have length 1."""
     similarity = a.transpose(1, 2) @ b / temperature
-    log_p = similarity.log_softmax(2)[:, link.i, link.j] + similarity.log_softmax(1)[:, link.i, link.j]
-    return -0.5 * (link.weight * log_p).mean(0).sum() / link.weight.sum()
+    exponential = similarity.exp()  # no overflow: a cosine is at most 1
+    log_sums = exponential.sum(2).log()[:, link.i] + exponential.sum(1).log()[:, link.j]
+    entropy = 0.5 * log_sums - similarity[:, link.i, link.j]
+    return (link.weight * entropy).mean(0).sum() / link.weight.sum()
 
 
 def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -209,7 +213,7 @@ class JAMIE(Model):
     name: ClassVar[str] = "jamie"
     config: JAMIEConfig
 
-    def __init__(self, *, recipe: str = "default", **params: Any) -> None:  # noqa: ANN401
+    def __init__(self, *, recipe: str = "default", **params: Any) -> None:
         recipes: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
         if recipe not in recipes:
             msg = f"There is no recipe {recipe!r}. Choose one of {list(recipes)}."
@@ -228,8 +232,6 @@ class JAMIE(Model):
         data: Sequence[Modality],
         correspondence: Correspondence,
         *,
-        layers: Mapping[str, str | None] | None = None,
-        use_reps: Mapping[str, str | None] | None = None,
         reducers: Mapping[str, Reducer] | None = None,
         seed: int = 0,
         device: str = "auto",
@@ -237,34 +239,33 @@ class JAMIE(Model):
     ) -> Self:
         """Train (Algorithm 1)."""
         config, rng = self.config, np.random.default_rng(seed)
-        self.modalities = tuple(
-            self._prepare(m, (layers or {}).get(m.name), (use_reps or {}).get(m.name), (reducers or {}).get(m.name), seed)
-            for m in data
-        )
+        self.modalities = tuple(self._prepare(m, (reducers or {}).get(m.name), seed) for m in data)
         place = resolve_device(device)
-        x = [torch.from_numpy(self._inputs(m, d.X, d.rep)).to(place) for m, d in zip(self.modalities, data, strict=True)]
+        x = [
+            torch.from_numpy(self._inputs(m, d.X, d.rep)).to(place) for m, d in zip(self.modalities, data, strict=True)
+        ]
         y = [torch.from_numpy(self._targets(m, d.X)).to(place) for m, d in zip(self.modalities, data, strict=True)]
         rows = [m.rows for m in data]
-        sampling = {"batch_size": config.batch_size, "tempering": config.tempering}
-        batches = Batches(rows, correspondence, **sampling, rng=rng, device=place)
+        size, tempering = config.batch_size, config.tempering
+        batches = Batches(rows, correspondence, batch_size=size, tempering=tempering, rng=rng, device=place)
         with seeded(int(rng.integers(2**31)), place):
             self.network = self._build().to(place)
             logger.info("training on %s: %d steps of %d cells", place, config.max_steps, batches.batch_size)
             self.history = self._train(x, y, batches, progress)
         return self
 
-    def _prepare(
-        self, m: Modality, layer: str | None, use_rep: str | None, reducer: Reducer | None, seed: int
-    ) -> FittedModality:
+    def _prepare(self, m: Modality, reducer: Reducer | None, seed: int) -> FittedModality:
         config, clip = self.config, self.config.clip or math.inf
         k = reducer.n_components if reducer else config.n_components or default_n_components(*m.X.shape)
         log = reducer.target_sum is not None if reducer else config.log_counts and holds_counts(m.X)
         if log:
             logger.info("%r holds counts: the encoder reads log(1 + counts at equal depth)", m.name)
         inputs = reducer or Reducer.fit(m.X, n_components=k, clip=clip, log=log, seed=seed)
-        outputs = Reducer.fit(m.X, n_components=k, clip=clip, seed=seed) if log else inputs
+        narrow = m.X.shape[1] > k and config.n_decoded is not None
+        out_k = config.n_decoded if narrow else k
+        outputs = Reducer.fit(m.X, n_components=out_k, clip=clip, seed=seed) if log or narrow else inputs
         n_rep = None if m.rep is None else m.rep.shape[1]
-        return FittedModality(m.name, tuple(m.var_names), inputs, outputs, layer, use_rep if n_rep else None, n_rep)
+        return FittedModality(m.name, tuple(m.var_names), inputs, outputs, m.layer, m.use_rep, n_rep)
 
     def _build(self) -> Network:
         n_outputs = [m.outputs.n_components for m in self.modalities]
@@ -272,7 +273,9 @@ class JAMIE(Model):
 
     def _train(self, x: list[torch.Tensor], y: list[torch.Tensor], batches: Batches, progress: bool | None) -> History:  # noqa: FBT001
         config = self.config
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=x[0].device.type != "mps")
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), lr=config.learning_rate, fused=x[0].device.type != "mps"
+        )
         scheduler = None
         if config.schedule == "one-cycle":
             cycle = torch.optim.lr_scheduler.OneCycleLR

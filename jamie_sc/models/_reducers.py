@@ -58,9 +58,13 @@ class Reducer:
         """Features, (n, p), to components, (n, k)."""
         X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
         centre = (self.mean / self.scale if sp.issparse(X) else np.zeros_like(self.mean)) @ self.components.T
-        return np.asarray(_standardise(X, self.mean, self.scale, self.clip) @ self.components.T - centre, dtype=np.float32)
+        return np.asarray(
+            _standardise(X, self.mean, self.scale, self.clip) @ self.components.T - centre, dtype=np.float32
+        )
 
-    def inverse(self, scores: NDArray[np.float32], features: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.float32]:
+    def inverse(
+        self, scores: NDArray[np.float32], features: NDArray[np.intp] | slice = slice(None)
+    ) -> NDArray[np.float32]:
         """Components, (n, k), to features on their own scale, (n, p); `features` for some of them."""
         return scores @ (self.components[:, features] * self.scale[features]) + self.mean[features]
 

@@ -130,7 +130,10 @@ class _Best:
 
 def _bar(n_steps: int, steps_per_epoch: int, progress: bool | None) -> tqdm:  # noqa: FBT001
     return tqdm(
-        total=-(-n_steps // steps_per_epoch), desc="training", unit="epoch", disable=None if progress is None else not progress
+        total=-(-n_steps // steps_per_epoch),
+        desc="training",
+        unit="epoch",
+        disable=None if progress is None else not progress,
     )
 
 

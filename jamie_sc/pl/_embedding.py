@@ -35,7 +35,7 @@ def embedding(
     rng: int | np.random.Generator | None = 0,
     ax: Axes | None = None,
     show: bool | None = None,
-    **kwargs: Any,  # noqa: ANN401
+    **kwargs: Any,
 ) -> Axes | list[Axes] | None:
     """Draw the latents of all modalities in one map (the paper's Figure 3b).
 

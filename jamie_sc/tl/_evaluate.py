@@ -20,7 +20,6 @@ from ._integrate import integrate
 from ._read import read_for_model
 
 if TYPE_CHECKING:
-
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -39,7 +38,7 @@ def evaluate(
     n_neighbors: int = 5,
     rng: int | np.random.Generator | None = 0,
     progress: bool | None = None,
-    **kwargs: Any,  # noqa: ANN401
+    **kwargs: Any,
 ) -> pd.DataFrame:
     """Score alignment and imputation on cells that training did not see (sections 4.9 and 4.10).
 
@@ -120,7 +119,9 @@ def evaluate(
         seconds = perf_counter() - started
         model = from_state(train.uns["evaluate"]["model"])
         for a, b in directions:
-            scores = _score(mdata, model, a, b, test=test, train=complete.difference(test), labels_key=labels_key, k=n_neighbors)
+            scores = _score(
+                mdata, model, a, b, test=test, train=complete.difference(test), labels_key=labels_key, k=n_neighbors
+            )
             rows.append({"split": split, "source": a, "target": b} | scores | {"seconds": seconds})
     return pd.DataFrame(rows)
 
@@ -136,9 +137,7 @@ def _complete_cells(mdata: MuData, data: list[Modality]) -> pd.Index:
     return complete
 
 
-def _splits(
-    cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random.Generator
-) -> list[pd.Index]:
+def _splits(cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random.Generator) -> list[pd.Index]:
     n_test = int(test_fraction * len(cells))
     if not 2 <= n_test < len(cells):
         msg = f"test_fraction={test_fraction} of {len(cells)} cells leaves {n_test} to test on: at least 2, and not all, are needed."
@@ -147,7 +146,15 @@ def _splits(
 
 
 def _score(
-    mdata: MuData, model: Model, source: str, target: str, *, test: pd.Index, train: pd.Index, labels_key: str | None, k: int
+    mdata: MuData,
+    model: Model,
+    source: str,
+    target: str,
+    *,
+    test: pd.Index,
+    train: pd.Index,
+    labels_key: str | None,
+    k: int,
 ) -> dict[str, float]:
     """All scores of one direction; cells of both modalities are taken by name, in the same order."""
     a, b = read_for_model(mdata, model, source), read_for_model(mdata, model, target)
@@ -172,12 +179,12 @@ def _score(
     return scores | {"n_features": measured.shape[1]}
 
 
-def _nearest(model: Model, source: str, target: str, X: Any, Y: Any, X_new: Any, k: int) -> NDArray:  # noqa: ANN401
+def _nearest(model: Model, source: str, target: str, X: Any, Y: Any, X_new: Any, k: int) -> NDArray:
     """The paper's baseline: average of the k nearest training cells, in the source's standardised features."""
     scale = model.modality(source).outputs.scale
     X, X_new = (m.multiply(1 / scale).tocsr() if sp.issparse(m) else m / scale for m in (X, X_new))
     return KNeighborsRegressor(min(k, X.shape[0])).fit(X, _dense(Y)).predict(X_new)
 
 
-def _dense(X: Any) -> NDArray[np.float32]:  # noqa: ANN401
+def _dense(X: Any) -> NDArray[np.float32]:
     return X.toarray() if sp.issparse(X) else X

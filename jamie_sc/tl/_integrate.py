@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .._core._modalities import per_modality, read_modalities
+from .._core._modalities import read_modalities
 from .._core._pairing import correspondences, count_pairs, log_pairs
 from .._core._slots import Slots
 from .._core._write import read_reduction, write_integration
@@ -119,11 +119,12 @@ def integrate(
     pairs = correspondences(data)
     counts = count_pairs({m.name: m.rows for m in data}, mdata.obs_names)
     log_pairs(counts)
-    layers, reps = per_modality("layer", layer, names), per_modality("use_rep", use_rep, names)
     seed = int(np.random.default_rng(rng).integers(2**31))
     fitted = get_model(model)(recipe=recipe, **(params or {}))
-    reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m, layers[m.name])) is not None}
-    fitted.fit(data, pairs, layers=layers, use_reps=reps, reducers=reducers, seed=seed, device=device, progress=progress)
+    reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
+    fitted.fit(
+        data, pairs, layers=layers, use_reps=reps, reducers=reducers, seed=seed, device=device, progress=progress
+    )
 
     mdata = mdata.copy() if copy else mdata
     slots = Slots.of(model, key_added)
@@ -145,14 +146,16 @@ def integrate(
     return mdata if copy else None
 
 
-def stored_reducer(mdata: MuData, modality: Modality, layer: str | None) -> Reducer | None:
+def stored_reducer(mdata: MuData, modality: Modality) -> Reducer | None:
     """The reducer that `pp.reduce` left in the MuData, unless nobody called it."""
-    record = read_reduction(mdata, modality.name, layer)
+    record = read_reduction(mdata, modality.name, modality.layer)
     if record is None:
         return None
     parts = (np.asarray(record[part], dtype=np.float32) for part in ("mean", "scale", "loadings", "variance"))
     mean, scale, loadings, variance = parts
-    reducer = Reducer(mean, scale, np.ascontiguousarray(loadings.T), variance, clip=record["clip"], target_sum=record["target_sum"])
+    reducer = Reducer(
+        mean, scale, np.ascontiguousarray(loadings.T), variance, clip=record["clip"], target_sum=record["target_sum"]
+    )
     head = slice(0, 100)
     if len(mean) != modality.X.shape[1] or not np.allclose(
         reducer.transform(modality.X[head]), record["scores"][head], rtol=1e-3, atol=1e-2
@@ -165,9 +168,7 @@ def stored_reducer(mdata: MuData, modality: Modality, layer: str | None) -> Redu
     return reducer
 
 
-def write_latents(
-    mdata: MuData, slots: Slots, model: Model, data: Sequence[Modality], record: dict[str, Any]
-) -> None:
+def write_latents(mdata: MuData, slots: Slots, model: Model, data: Sequence[Modality], record: dict[str, Any]) -> None:
     """Encode every cell of every modality given and write the embedding."""
     latents = {m.name: model.encode(m.name, m.X, m.rep) for m in data}
     joint = model.joint({m.name: (m.rows, latents[m.name]) for m in data}, mdata.n_obs)

@@ -75,7 +75,9 @@ def map_query(
     data = [read_for_model(query, model, name) for name in names]
 
     query = query.copy() if copy else query
-    slots = Slots(str(record["uns"]), str(record["params"]["obsm"])) if key_added is None else Slots(key_added, key_added)
+    slots = (
+        Slots(str(record["uns"]), str(record["params"]["obsm"])) if key_added is None else Slots(key_added, key_added)
+    )
     params = record["params"] | {"obsm": slots.obsm}
     kept = {name: record[name] for name in ("history", "pairing") if name in record}
     write_latents(query, slots, model, data, {"params": params, **kept, "model": model.state()})
