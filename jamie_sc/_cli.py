@@ -89,6 +89,7 @@ def _table(scores: pd.DataFrame) -> pd.DataFrame:
 def _write(mdata: MuData, out: Path) -> dict[Path, str]:
     """The MuData and the pictures; existing files of these names are replaced."""
     import matplotlib as mpl
+    import matplotlib.pyplot as plt
 
     from . import pl
     from ._compat import no_pull
@@ -102,10 +103,11 @@ def _write(mdata: MuData, out: Path) -> dict[Path, str]:
     with no_pull():
         mdata.write(out / "integrated.h5mu")
     with mpl.rc_context({"backend": "agg", "savefig.dpi": 150, "savefig.bbox": "tight"}):
-        pl.embedding(mdata, color=["cell_type", "modality"], wspace=0.4, show=False)[0].figure.savefig(
-            out / "embedding.png"
-        )
-        pl.history(mdata, show=False).figure.savefig(out / "history.png")
+        pl.embedding(mdata, color=["cell_type", "modality"], wspace=0.4, show=False)
+        plt.savefig(out / "embedding.png")
+        pl.history(mdata, show=False)
+        plt.savefig(out / "history.png")
+        plt.close("all")
     return files
 
 

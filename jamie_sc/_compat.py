@@ -21,6 +21,12 @@ def no_pull() -> AbstractContextManager[object]:
     return mudata.set_options(pull_on_update=False)
 
 
+def copy_of(mdata: MuData) -> MuData:
+    """A copy in which the modalities' obs columns are left where they are."""
+    with no_pull():
+        return mdata.copy()
+
+
 def make_mudata(mods: Mapping[str, AnnData]) -> MuData:
     """A MuData of these modalities: cells joined by name, obs columns left in the modalities."""
     with no_pull():

@@ -84,7 +84,7 @@ def test_docstring(part, name):
     for section in ("Returns", "Examples"):
         assert f"\n{section}\n{'-' * len(section)}\n" in doc, f"no {section}"
     assert ">>> " in doc
-    assert not re.search(r"\{\w*\}|%\(", doc), "a placeholder was left over"
+    assert not re.search(r"(?<![\w^_}])\{\w*\}|%\(", doc), "a placeholder was left over"  # M_{ij} is mathematics
     for parameter in inspect.signature(function).parameters:
         assert re.search(rf"^(\S+, )*\**{parameter}(, \S+)*$", doc, re.M), f"{parameter} is not documented"
 

@@ -130,7 +130,9 @@ def _read_modality(mdata: MuData, name: str, layer: str | None, use_rep: str | N
     if use_rep is not None and use_rep != "X":
         rep = np.asarray(_lookup(mod.obsm, use_rep, f"mdata[{name!r}].obsm"), dtype=np.float32)[measured]
         check_values(rep, name, where=f"obsm[{use_rep!r}]")
-    return Modality(name, X, mod.obs_names[measured], mod.var_names, rows[measured], rep, layer, None if rep is None else use_rep)
+    return Modality(
+        name, X, mod.obs_names[measured], mod.var_names, rows[measured], rep, layer, None if rep is None else use_rep
+    )
 
 
 def measured_cells(mod: AnnData) -> NDArray[np.bool_]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     Correspondence = Mapping[tuple[int, int], sp.csr_matrix]
 
 FORMAT_VERSION = 1
+MIN_CELLS = 10
+"""Fewer cells of a modality, or fewer pairs, are no batch to train on."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,20 @@ class Model(ABC):
     def joint(self, latents: Mapping[str, tuple[NDArray[np.intp], NDArray[np.float32]]], n: int) -> NDArray[np.float32]:
         """One latent a cell, (n, g), from those of the modalities that have it: rows of the cells, latents."""
 
+    @staticmethod
+    def check_sizes(data: Sequence[Modality], correspondence: Correspondence) -> None:
+        """Raise where a modality has too few cells, or too few of them a partner."""
+        for k, m in enumerate(data):
+            paired = max(
+                int((F if a == k else F.T).getnnz(axis=1).astype(bool).sum())
+                for (a, b), F in correspondence.items()
+                if k in (a, b)
+            )
+            for count, what in ((m.n_obs, "cells"), (paired, "cells that correspond to one of another modality")):
+                if count < MIN_CELLS:
+                    msg = f"Modality {m.name!r} has {count} {what}; a batch needs at least {MIN_CELLS}. Leave it out: modalities=[...]."
+                    raise ValueError(msg)
+
     def modality(self, name: str) -> FittedModality:
         """The fitted modality of this name, or an error that lists the names there are."""
         for modality in self.modalities:
@@ -218,9 +234,9 @@ def _modality_to_json(m: FittedModality) -> dict[str, Any]:
 
 def _modality_from_state(i: int, m: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> FittedModality:
     def reducer(role: str) -> Reducer:
-        parts = (arrays[f"{role}.{i}.{part}"] for part in _PARTS)
-        clip = m[role]["clip"]
-        return Reducer(*parts, clip=np.inf if clip is None else clip, target_sum=m[role]["target_sum"])
+        mean, scale, components, variance = (arrays[f"{role}.{i}.{part}"] for part in _PARTS)
+        clip, target_sum = m[role]["clip"], m[role]["target_sum"]
+        return Reducer(mean, scale, components, variance, np.inf if clip is None else clip, target_sum)
 
     return FittedModality(
         m["name"], tuple(m["var_names"]), reducer("inputs"), reducer("outputs"), m["layer"], m["use_rep"], m["n_rep"]

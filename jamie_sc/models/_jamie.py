@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from .._logging import logger
 from ._base import FittedModality, History, Model
-from ._batches import Batches
+from ._batches import Batches, Links
 from ._blocks import MLP
 from ._reducers import Reducer, default_n_components, holds_counts
 from ._train import Patience, resolve_device, seeded, train
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from .._core._modalities import Modality
     from ._base import Correspondence, Matrix
-    from ._batches import Links
 
 
 CHUNK = 4096
@@ -99,6 +98,7 @@ class Network(nn.Module):
     def __init__(self, config: JAMIEConfig, n_inputs: Sequence[int], n_outputs: Sequence[int]) -> None:
         super().__init__()
         g, members, dropout = config.latent_dim, config.members, config.dropout
+        self.members = members
         self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
         for n_in, n_out in zip(n_inputs, n_outputs, strict=True):
             down = config.hidden or (2 * n_in, n_in, g)
@@ -109,8 +109,7 @@ class Network(nn.Module):
 
     def encode(self, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log variance of the posterior (Equation 2); x is (features, cells)."""
-        members = self.encoders[k][0].weight.shape[0]
-        mean, log_variance = self.encoders[k](x.expand(members, -1, -1)).chunk(2, dim=1)
+        mean, log_variance = self.encoders[k](x.expand(self.members, -1, -1)).chunk(2, dim=1)
         return mean, log_variance.clamp(-10, 10)
 
     def delta(self, a: int, b: int) -> torch.Tensor:
@@ -128,11 +127,9 @@ class Network(nn.Module):
         return [s / total for s, total in zip(sums, totals, strict=True)]
 
 
-def _both_ways(links: Mapping[tuple[int, int], Links]) -> list[tuple[tuple[int, int], tuple[torch.Tensor, ...]]]:
+def _both_ways(links: Mapping[tuple[int, int], Links]) -> list[tuple[tuple[int, int], Links]]:
     """F^ab and its transpose F^ba."""
-    there = [((a, b), (link.i, link.j, link.weight)) for (a, b), link in links.items()]
-    back = [((b, a), (link.j, link.i, link.weight)) for (a, b), link in links.items()]
-    return there + back
+    return [*links.items(), *(((b, a), Links(link.j, link.i, link.weight)) for (a, b), link in links.items())]
 
 
 def loss_terms(
@@ -238,6 +235,7 @@ class JAMIE(Model):
         progress: bool | None = None,
     ) -> Self:
         """Train (Algorithm 1)."""
+        self.check_sizes(data, correspondence)
         config, rng = self.config, np.random.default_rng(seed)
         self.modalities = tuple(self._prepare(m, (reducers or {}).get(m.name), seed) for m in data)
         place = resolve_device(device)
@@ -261,9 +259,8 @@ class JAMIE(Model):
         if log:
             logger.info("%r holds counts: the encoder reads log(1 + counts at equal depth)", m.name)
         inputs = reducer or Reducer.fit(m.X, n_components=k, clip=clip, log=log, seed=seed)
-        narrow = m.X.shape[1] > k and config.n_decoded is not None
-        out_k = config.n_decoded if narrow else k
-        outputs = Reducer.fit(m.X, n_components=out_k, clip=clip, seed=seed) if log or narrow else inputs
+        decoded = config.n_decoded if config.n_decoded and m.X.shape[1] > k else k
+        outputs = Reducer.fit(m.X, n_components=decoded, clip=clip, seed=seed) if log or decoded != k else inputs
         n_rep = None if m.rep is None else m.rep.shape[1]
         return FittedModality(m.name, tuple(m.var_names), inputs, outputs, m.layer, m.use_rep, n_rep)
 
@@ -307,7 +304,7 @@ class JAMIE(Model):
 
     def _unit(self, reducer: Reducer) -> np.float32:
         """One number that all components are divided by, so that large ones weigh more."""
-        return np.sqrt(reducer.variance.mean()) if self.config.unit_scores else np.float32(1)
+        return np.float32(np.sqrt(reducer.variance.mean()) if self.config.unit_scores else 1)
 
     def _inputs(self, m: FittedModality, X: Matrix, rep: NDArray[np.float32] | None) -> NDArray[np.float32]:
         return m.inputs.transform(X) / self._unit(m.inputs) if rep is None else rep
@@ -378,7 +375,7 @@ class JAMIE(Model):
         for name, (rows, values) in latents.items():
             total[rows] += weights[self._find(name)[1]] * values
             weight[rows] += weights[self._find(name)[1]]
-        return total / np.where(weight > 0, weight, np.nan)
+        return total / np.where(weight > 0, weight, np.float32(np.nan))
 
     @torch.inference_mode()
     def _posteriors(

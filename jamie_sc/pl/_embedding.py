@@ -105,9 +105,8 @@ def _stack_latents(mdata: MuData, slots: Slots, modalities: Sequence[str] | None
         if slots.obsm not in mdata.mod[name].obsm and modalities is None:
             continue
         latent, cells = read_latent(mdata, name, slots.obsm)
-        obs = {column: obs_column(mdata, name, column).loc[cells].to_numpy() for column in columns}
-        obs = pd.DataFrame(obs | {"modality": name}, index=name + ":" + cells)
-        parts.append(ad.AnnData(latent, obs))
+        shown = {column: obs_column(mdata, name, column).loc[cells].to_numpy() for column in columns}
+        parts.append(ad.AnnData(latent, pd.DataFrame(shown | {"modality": name}, index=name + ":" + cells)))
     stacked = ad.concat(parts)
     for column in (*columns, "modality"):
         values = stacked.obs[column]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._compat import copy_of
 from .._core._modalities import per_modality, read_modalities
 from .._core._write import write_reduction
 from .._logging import logger
@@ -85,7 +86,7 @@ def reduce(
     names = [m.name for m in read]
     wanted, layers = per_modality("n_components", n_components, names), per_modality("layer", layer, names)
     seed = int(np.random.default_rng(rng).integers(2**31))
-    mdata = mdata.copy() if copy else mdata
+    mdata = copy_of(mdata) if copy else mdata
     for m in read:
         k = wanted[m.name] or default_n_components(*m.X.shape)
         reducer = Reducer.fit(m.X, n_components=k, clip=clip, log=log_counts and holds_counts(m.X), seed=seed)

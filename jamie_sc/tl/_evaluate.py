@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from sklearn.neighbors import KNeighborsRegressor
+from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
 from .. import metrics
+from .._compat import copy_of
 from .._core._modalities import Modality, read_modalities
 from .._core._obs import obs_column
 from ..models import from_state
@@ -110,10 +112,16 @@ def evaluate(
         raise ValueError(msg)
     complete = _complete_cells(mdata, data)
     generator = np.random.default_rng(rng)
+    if labels_key is not None:
+        for name in names:
+            obs_column(mdata, name, labels_key)
     splits = [pd.Index(test_cells)] if test_cells is not None else _splits(complete, test_fraction, n_splits, generator)
+    if unknown := sum((~split.isin(complete)).sum() for split in splits):
+        msg = f"{unknown} of test_cells are not measured in all of {names}, so nothing can be compared there. Leave them out."
+        raise ValueError(msg)
     rows = []
     for split, test in enumerate(tqdm(splits, desc="splits", disable=None if progress is None else not progress)):
-        train = mdata[~mdata.obs_names.isin(test)].copy()
+        train = copy_of(mdata[~mdata.obs_names.isin(test)])
         started = perf_counter()
         integrate(train, rng=generator, progress=False, key_added="evaluate", **kwargs)
         seconds = perf_counter() - started
@@ -155,7 +163,7 @@ def _score(
     train: pd.Index,
     labels_key: str | None,
     k: int,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """All scores of one direction; cells of both modalities are taken by name, in the same order."""
     a, b = read_for_model(mdata, model, source), read_for_model(mdata, model, target)
 
@@ -165,8 +173,8 @@ def _score(
 
     latent_a, latent_b = model.encode(source, *cells(a, test)), model.encode(target, *cells(b, test))
     measured = _dense(cells(b, test)[0])
-    baseline = _nearest(model, source, target, cells(a, train)[0], cells(b, train)[0], cells(a, test)[0], k)
-    scores: dict[str, float] = {"n_train": len(train), "n_test": len(test), "lta": np.nan}
+    baseline = _nearest(cells(a, train)[0], cells(b, train)[0], cells(a, test)[0], k)
+    scores: dict[str, Any] = {"n_train": len(train), "n_test": len(test), "lta": np.nan}
     if labels_key is not None:
         labels = [obs_column(mdata, name, labels_key).loc[test].astype(str).to_numpy() for name in (source, target)]
         scores["lta"] = metrics.label_transfer_accuracy(model.embed(latent_a), model.embed(latent_b), *labels)
@@ -179,11 +187,10 @@ def _score(
     return scores | {"n_features": measured.shape[1]}
 
 
-def _nearest(model: Model, source: str, target: str, X: Any, Y: Any, X_new: Any, k: int) -> NDArray:
+def _nearest(X: Any, Y: Any, X_new: Any, k: int) -> NDArray:
     """The paper's baseline: average of the k nearest training cells, in the source's standardised features."""
-    scale = model.modality(source).outputs.scale
-    X, X_new = (m.multiply(1 / scale).tocsr() if sp.issparse(m) else m / scale for m in (X, X_new))
-    return KNeighborsRegressor(min(k, X.shape[0])).fit(X, _dense(Y)).predict(X_new)
+    scaler = StandardScaler(with_mean=False).fit(X)
+    return KNeighborsRegressor(min(k, X.shape[0])).fit(scaler.transform(X), _dense(Y)).predict(scaler.transform(X_new))
 
 
 def _dense(X: Any) -> NDArray[np.float32]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .._compat import copy_of
 from .._core._slots import find_slots
 from .._core._write import extend_modality, write_layer
 from .._logging import logger
@@ -102,14 +103,13 @@ def impute(
         layers = {slots.imputed(source): model.decode(target, latent, features)}
     else:
         seed = int(np.random.default_rng(rng).integers(2**31))
-        draws = {"features": features, "n_samples": n_samples, "seed": seed}
-        mean, sd = model.sample(source, target, data.X, data.rep, **draws)
+        mean, sd = model.sample(source, target, data.X, data.rep, features=features, n_samples=n_samples, seed=seed)
         layers = {slots.imputed(source): mean, slots.imputed_sd(source): sd}
 
-    mdata = mdata.copy() if copy else mdata
+    mdata = copy_of(mdata) if copy else mdata
     if extend and lacks.any():
-        known = {"var_names": model.modality(target).var_names, "obsm": {slots.obsm: model.embed(latent[lacks])}}
-        extend_modality(mdata, target, data.obs_names[lacks], **known)
+        cells, var_names = data.obs_names[lacks], model.modality(target).var_names
+        extend_modality(mdata, target, cells, var_names=var_names, obsm={slots.obsm: model.embed(latent[lacks])})
         logger.info("added %d cells that lack %r to it, marked in obs['jamie_imputed']", lacks.sum(), target)
     for layer, values in layers.items():
         write_layer(mdata, target, layer, data.obs_names, values)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from .._compat import copy_of
 from .._core._modalities import read_modalities
 from .._core._pairing import correspondences, count_pairs, log_pairs
 from .._core._slots import Slots
@@ -122,11 +123,9 @@ def integrate(
     seed = int(np.random.default_rng(rng).integers(2**31))
     fitted = get_model(model)(recipe=recipe, **(params or {}))
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
-    fitted.fit(
-        data, pairs, layers=layers, use_reps=reps, reducers=reducers, seed=seed, device=device, progress=progress
-    )
+    fitted.fit(data, pairs, reducers=reducers, seed=seed, device=device, progress=progress)
 
-    mdata = mdata.copy() if copy else mdata
+    mdata = copy_of(mdata) if copy else mdata
     slots = Slots.of(model, key_added)
     record = {
         "params": {"model": model, "recipe": recipe, "obsm": slots.obsm, "seed": seed, "modalities": np.array(names)}

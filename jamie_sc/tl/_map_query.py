@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from mudata import MuData
 
+from .._compat import copy_of
 from .._core._modalities import check_mudata
 from .._core._slots import Slots, find_slots
 from .._logging import logger
@@ -60,7 +62,7 @@ def map_query(
     --------
     >>> import jamie_sc as jsc
     >>> mdata = jsc.datasets.simulated(n_cells=100, n_features=(20, 30))
-    >>> reference, query = mdata[:80].copy(), mdata[80:].copy()
+    >>> reference, query = mdata[:80], mdata[80:]
     >>> jsc.tl.integrate(reference, params={"max_steps": 20})
     >>> jsc.tl.map_query(query, reference)
     >>> query.obsm["X_jamie"].shape
@@ -74,13 +76,14 @@ def map_query(
         raise KeyError(msg)
     data = [read_for_model(query, model, name) for name in names]
 
-    query = query.copy() if copy else query
+    query = copy_of(query) if copy else query
     slots = (
         Slots(str(record["uns"]), str(record["params"]["obsm"])) if key_added is None else Slots(key_added, key_added)
     )
     params = record["params"] | {"obsm": slots.obsm}
     kept = {name: record[name] for name in ("history", "pairing") if name in record}
-    write_latents(query, slots, model, data, {"params": params, **kept, "model": model.state()})
+    new_record: dict[str, Any] = {"params": params, **kept, "model": model.state()}
+    write_latents(query, slots, model, data, new_record)
     logger.info("mapped %d cells by their %s: added %r (obsm)", query.n_obs, " and ".join(names), slots.obsm)
     return query if copy else None
 
@@ -91,7 +94,7 @@ def _trained(reference: MuData | Model | str | PathLike[str], key: str | None) -
         slots = find_slots(reference, key)
         record = reference.uns[slots.uns]
         return {**record, "uns": slots.uns}, from_state(record["model"])
-    model = reference if isinstance(reference, Model) else load(reference)
+    model = reference if isinstance(reference, Model) else load(Path(reference))
     slots = Slots.of(model.name)
     names = np.array([m.name for m in model.modalities])
     return {"params": {"model": model.name, "obsm": slots.obsm, "modalities": names}, "uns": slots.uns}, model

@@ -54,7 +54,7 @@ def feature_order(wanted: Sequence[str], given: pd.Index, name: str) -> NDArray[
     """Columns of the wanted features among those given; None where they are the same already."""
     if tuple(given) == tuple(wanted):
         return None
-    order = given.get_indexer(list(wanted))
+    order = given.get_indexer(pd.Index(wanted))
     if (missing := order < 0).any():
         names = [feature for feature, gone in zip(wanted, missing, strict=True) if gone]
         msg = (
