@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pooch
 
 from ._logging import logger
+
+if TYPE_CHECKING:
+    from os import PathLike
 
 
 class Settings:
@@ -31,7 +34,7 @@ class Settings:
         return self._datasetdir or Path(pooch.os_cache("jamie_sc"))
 
     @datasetdir.setter
-    def datasetdir(self, path: str | os.PathLike[str] | None) -> None:
+    def datasetdir(self, path: str | PathLike[str] | None) -> None:
         self._datasetdir = None if path is None else Path(path)
 
     @property

@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from anndata import AnnData
 
 import jamie_sc as jsc
-from jamie_sc._compat import make_mudata, no_pull
+from jamie_sc._compat import copy_of, make_mudata, no_pull
 
 mpl.use("agg")
 
@@ -59,31 +59,19 @@ def _raw(simulate):
 
 @pytest.fixture(scope="session")
 def _trained(_raw, quick):
-    with no_pull():
-        mdata = _raw.copy()
+    mdata = copy_of(_raw)
     jsc.tl.integrate(mdata, **quick)
     return mdata
 
 
-@pytest.fixture(scope="session")
-def copy_of():
-    """Copy of a MuData or of a view, without columns pulled from the modalities."""
-
-    def copied(mdata):
-        with no_pull():
-            return mdata.copy()
-
-    return copied
-
-
 @pytest.fixture
-def mdata(_raw, copy_of):
+def mdata(_raw):
     """80 cells: 48 in "rna" (25 features) and "adt" (20 features), 16 more in each of them only."""
     return copy_of(_raw)
 
 
 @pytest.fixture
-def trained(_trained, copy_of):
+def trained(_trained):
     """The same cells after `tl.integrate`."""
     return copy_of(_trained)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -190,14 +190,14 @@ def check_values(X: NDArray | sp.csr_matrix, name: str, *, where: str) -> None:
         raise ValueError(msg)
 
 
-def _lookup(container: Mapping, key: str, where: str) -> object:
+def _lookup(container: Mapping, key: str, where: str) -> Any:
     if key not in container:
         msg = f"There is no {where}[{key!r}]. It has {[k for k in container if k is not None]}."
         raise KeyError(msg)
     return container[key]
 
 
-def _as_float32(X: object, name: str) -> NDArray[np.float32] | sp.csr_matrix:
+def _as_float32(X: Any, name: str) -> NDArray[np.float32] | sp.csr_matrix:
     """Dense, CSR, CSC, backed, any real type -> dense or CSR, float32; never dense from sparse."""
     if X is None:
         msg = f"Modality {name!r} has no X. Name the layer that holds its values: layer={{{name!r}: ...}}."
@@ -205,11 +205,11 @@ def _as_float32(X: object, name: str) -> NDArray[np.float32] | sp.csr_matrix:
     if hasattr(X, "to_memory"):  # a sparse matrix of a backed file
         X = X.to_memory()
     elif not sp.issparse(X):
-        X = np.asarray(X[:])  # type: ignore[index]  # dense, or an h5py.Dataset of a backed file
-    if X.dtype.kind not in "biuf":  # type: ignore[attr-defined]
-        msg = f"The values of modality {name!r} have the type {X.dtype}, which is not a real number."  # type: ignore[attr-defined]
+        X = np.asarray(X[:])  # dense, or an h5py.Dataset of a backed file
+    if X.dtype.kind not in "biuf":
+        msg = f"The values of modality {name!r} have the type {X.dtype}, which is not a real number."
         raise ValueError(msg)
-    X = X.tocsr() if sp.issparse(X) else X
+    X = sp.csr_matrix(X) if sp.issparse(X) else X
     return X.astype(np.float32, copy=False)
 
 

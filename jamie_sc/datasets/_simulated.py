@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 N_WAVES = 24  # random Fourier features behind one modality
 FREQUENCY = 1.5  # their standard deviation in radians per branch length: low, so that the map is smooth
 SCATTER = 0.06  # of the cells around their branch, in branch lengths
+STATE = 0.3  # spread of the cells in the dimensions besides the tree's plane, in branch lengths
 
 
 def simulated(
@@ -28,6 +29,7 @@ def simulated(
     *,
     n_features: Sequence[int] = (1000, 2000),
     n_branches: int = 3,
+    n_latent: int = 4,
     noise: float | Sequence[float] = (0.1, 0.2),
     paired_fraction: float = 1.0,
     shuffle: bool = False,
@@ -37,8 +39,8 @@ def simulated(
     """Simulate cells on a branching manifold, measured in two or more modalities.
 
     Straight branches leave the centre of a plane and cells scatter around them, as in the simulation of the MMD-MA
-    paper. The position of a cell in the plane is its true latent. Each modality sees it through a smooth nonlinear
-    map of its own (a mix of random low-frequency waves), which gives features of unit variance, plus Gaussian noise.
+    paper; in the further dimensions cells of all branches vary alike, as cells of one type do by their state. This
+    position is the cell's true latent. Each modality sees it through a smooth nonlinear map of its own (a mix of random low-frequency waves), which gives features of unit variance, plus Gaussian noise.
 
     Parameters
     ----------
@@ -48,6 +50,8 @@ def simulated(
         Width of each modality; its length is the number of modalities.
     n_branches
         Number of branches, which are the cell types.
+    n_latent
+        Dimensions of the true latent, the plane's two included.
     noise
         Standard deviation of the noise, where the signal has 1. One number for all modalities, or a sequence, which
         starts over when there are more modalities.
@@ -75,11 +79,11 @@ def simulated(
     >>> mdata.obs["cell_type"].cat.categories.tolist()
     ['branch 1', 'branch 2', 'branch 3']
     """
-    _check(n_features, n_branches, noise, paired_fraction)
+    _check(n_features, n_branches, n_latent, noise, paired_fraction)
     rng = np.random.default_rng(rng)
     measured = _measured(n_cells, len(n_features), paired_fraction, rng)
     names = np.array([f"cell{i}" for i in range(measured.shape[1])])
-    latent, cell_type = _tree(len(names), n_branches, rng)
+    latent, cell_type = _tree(len(names), n_branches, n_latent, rng)
 
     mods = {}
     sizes = zip(n_features, cycle(np.ravel(noise).tolist()), measured, strict=False)
@@ -102,12 +106,17 @@ def simulated(
     return mdata
 
 
-def _check(n_features: Sequence[int], n_branches: int, noise: float | Sequence[float], paired_fraction: float) -> None:
+def _check(
+    n_features: Sequence[int], n_branches: int, n_latent: int, noise: float | Sequence[float], paired_fraction: float
+) -> None:
     if isinstance(n_features, int) or len(n_features) < 2 or min(n_features) < 1:
         msg = f"n_features is one positive width per modality, for two or more modalities, not {n_features!r}."
         raise ValueError(msg)
     if n_branches < 1:
         msg = f"n_branches must be at least 1, not {n_branches}."
+        raise ValueError(msg)
+    if n_latent < 2:
+        msg = f"n_latent must be at least 2, the plane of the branches, not {n_latent}."
         raise ValueError(msg)
     if np.size(noise) == 0 or np.min(noise) < 0:
         msg = f"noise is a standard deviation or several, none of them negative, not {noise!r}."
@@ -140,12 +149,15 @@ def _measured(
     return measured[:, rng.permutation(measured.shape[1])]
 
 
-def _tree(n_cells: int, n_branches: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], pd.Categorical]:
+def _tree(
+    n_cells: int, n_branches: int, n_latent: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], pd.Categorical]:
     """Positions around branches that leave the centre and end at distance 1, and the branch of each cell."""
     branch = rng.permutation(np.arange(n_cells) % n_branches)
     angle = 2 * np.pi * branch / n_branches
     along = rng.uniform(0.05, 1, (n_cells, 1)) * np.column_stack([np.cos(angle), np.sin(angle)])
-    latent = along + SCATTER * rng.standard_normal((n_cells, 2))
+    around = SCATTER * rng.standard_normal((n_cells, 2))
+    latent = np.hstack([along + around, STATE * rng.standard_normal((n_cells, n_latent - 2))])
     names = np.array([f"branch {i + 1}" for i in range(n_branches)])
     return latent.astype(np.float32), pd.Categorical(names[branch], categories=names)
 

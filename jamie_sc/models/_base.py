@@ -225,7 +225,13 @@ _ROLES, _PARTS = ("inputs", "outputs"), ("mean", "scale", "components", "varianc
 
 
 def _modality_to_json(m: FittedModality) -> dict[str, Any]:
-    plain = {"name": m.name, "var_names": m.var_names, "layer": m.layer, "use_rep": m.use_rep, "n_rep": m.n_rep}
+    plain: dict[str, Any] = {
+        "name": m.name,
+        "var_names": m.var_names,
+        "layer": m.layer,
+        "use_rep": m.use_rep,
+        "n_rep": m.n_rep,
+    }
     for role in _ROLES:
         reducer: Reducer = getattr(m, role)
         plain[role] = {"clip": None if np.isinf(reducer.clip) else reducer.clip, "target_sum": reducer.target_sum}

@@ -58,6 +58,7 @@ class Batches:
         _, group = np.unique(self._position >= 0, axis=1, return_inverse=True)
         self._groups = [_Deck(np.flatnonzero(group.ravel() == g), rng) for g in range(group.max() + 1)]
         sizes = np.array([len(deck.cards) for deck in self._groups])
+        self.n_cells = len(cells)
         self.batch_size = min(batch_size, len(cells))
         self.steps_per_epoch = int(np.ceil(len(cells) / self.batch_size))
         self._shares = _shares(sizes, self.batch_size, tempering)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from .._logging import logger
 from ._base import FittedModality, History, Model
 from ._batches import Batches, Links
-from ._blocks import MLP
+from ._blocks import MLP, Dropout
 from ._reducers import Reducer, default_n_components, holds_counts
 from ._train import Patience, resolve_device, seeded, train
 
@@ -42,17 +42,19 @@ class JAMIEConfig:
     """Networks trained side by side; their latents are joined, their predictions averaged."""
     n_components: int | None = None
     """Principal components that the encoder reads; None: by the number of cells and features."""
-    n_decoded: int | None = None
-    """Principal components that the decoder predicts; None: as many as the encoder reads."""
     clip: float | None = 10.0
     """Standard deviations from the mean at which a feature's values are clipped; None never."""
-    hidden: tuple[int, ...] | None = (256, 128)
+    hidden: tuple[int, ...] | None = (192, 96)
     """Widths of the encoder's hidden layers, reversed in the decoder; None: the paper's 2d, d, g (section 4.1)."""
     dropout: float = 0.3
-    batch_size: int = 512
+    input_dropout: float = 0.1
+    """Dropout of the components that the encoder reads."""
+    batch_size: int = 384
     tempering: float = 0.5
-    min_steps: int = 300
-    max_steps: int = 450
+    min_steps: int | None = None
+    """Steps over which the KL term is annealed, and before which training does not stop; None: two thirds of all."""
+    max_steps: int | None = None
+    """Optimiser steps; None: by the number of cells."""
     max_lapses: int | None = None
     min_change: float = 0.0
     learning_rate: float = 3e-3
@@ -63,7 +65,7 @@ class JAMIEConfig:
     reconstruction: float = 1.0
     cross: float = 2.0
     contrast: float = 3.0
-    temperature: float = 0.2
+    temperature: float = 0.17
     unit_scores: bool = True
     log_counts: bool = True
     """Where a modality holds counts, the encoder reads log(1 + counts at equal depth); the decoder predicts counts all the same."""
@@ -74,6 +76,8 @@ PAPER = {
     "clip": None,
     "hidden": None,
     "dropout": 0.0,
+    "input_dropout": 0.0,
+    "batch_size": 512,
     "tempering": 1.0,
     "min_steps": 2_500,
     "max_steps": 10_000,
@@ -105,11 +109,12 @@ class Network(nn.Module):
             up = config.hidden[::-1] if config.hidden else (n_out, 2 * n_out)
             self.encoders.append(MLP(members, (n_in, *down, 2 * g), dropout=dropout))
             self.decoders.append(MLP(members, (g, *up, n_out), dropout=dropout))
+        self.blur = Dropout(config.input_dropout)
         self.log_weight = nn.Parameter(torch.zeros(len(n_inputs)))
 
     def encode(self, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log variance of the posterior (Equation 2); x is (features, cells)."""
-        mean, log_variance = self.encoders[k](x.expand(self.members, -1, -1)).chunk(2, dim=1)
+        mean, log_variance = self.encoders[k](self.blur(x.expand(self.members, -1, -1))).chunk(2, dim=1)
         return mean, log_variance.clamp(-10, 10)
 
     def delta(self, a: int, b: int) -> torch.Tensor:
@@ -248,7 +253,6 @@ class JAMIE(Model):
         batches = Batches(rows, correspondence, batch_size=size, tempering=tempering, rng=rng, device=place)
         with seeded(int(rng.integers(2**31)), place):
             self.network = self._build().to(place)
-            logger.info("training on %s: %d steps of %d cells", place, config.max_steps, batches.batch_size)
             self.history = self._train(x, y, batches, progress)
         return self
 
@@ -259,8 +263,7 @@ class JAMIE(Model):
         if log:
             logger.info("%r holds counts: the encoder reads log(1 + counts at equal depth)", m.name)
         inputs = reducer or Reducer.fit(m.X, n_components=k, clip=clip, log=log, seed=seed)
-        decoded = config.n_decoded if config.n_decoded and m.X.shape[1] > k else k
-        outputs = Reducer.fit(m.X, n_components=decoded, clip=clip, seed=seed) if log or decoded != k else inputs
+        outputs = Reducer.fit(m.X, n_components=k, clip=clip, seed=seed) if log else inputs
         n_rep = None if m.rep is None else m.rep.shape[1]
         return FittedModality(m.name, tuple(m.var_names), inputs, outputs, m.layer, m.use_rep, n_rep)
 
@@ -270,13 +273,16 @@ class JAMIE(Model):
 
     def _train(self, x: list[torch.Tensor], y: list[torch.Tensor], batches: Batches, progress: bool | None) -> History:  # noqa: FBT001
         config = self.config
+        n_steps = config.max_steps or default_steps(batches.n_cells, batches.batch_size)
+        min_steps = config.min_steps or 2 * n_steps // 3
+        logger.info("training on %s: %d steps of %d cells", x[0].device, n_steps, batches.batch_size)
         optimizer = torch.optim.Adam(
             self.network.parameters(), lr=config.learning_rate, fused=x[0].device.type != "mps"
         )
         scheduler = None
         if config.schedule == "one-cycle":
             cycle = torch.optim.lr_scheduler.OneCycleLR
-            scheduler = cycle(optimizer, config.learning_rate, total_steps=config.max_steps)
+            scheduler = cycle(optimizer, config.learning_rate, total_steps=n_steps)
         n_features = [m.outputs.n_components if config.unit_scores else len(m.var_names) for m in self.modalities]
 
         def losses(step: int) -> dict[str, torch.Tensor]:
@@ -286,7 +292,7 @@ class JAMIE(Model):
             terms = loss_terms(
                 self.network, inputs, targets, batch.links, n_features=n_features, temperature=config.temperature
             )
-            kappa = annealing(step, config.min_steps)
+            kappa = annealing(step, min_steps)
             weights = {"kl": kappa * config.kl} | {term: getattr(config, term) for term in terms if term != "kl"}
             terms["total"] = _sum(weights[name] * term for name, term in terms.items())  # Equation 1
             return terms | {"kappa": torch.tensor(kappa)}
@@ -296,9 +302,9 @@ class JAMIE(Model):
             losses,
             optimizer=optimizer,
             scheduler=scheduler,
-            n_steps=config.max_steps,
+            n_steps=n_steps,
             steps_per_epoch=batches.steps_per_epoch,
-            patience=Patience(config.min_steps, config.max_lapses, config.min_change),
+            patience=Patience(min_steps, config.max_lapses, config.min_change),
             progress=progress,
         )
 
@@ -324,7 +330,7 @@ class JAMIE(Model):
             return latent
         members = latent.reshape(len(latent), self.config.members, -1)
         length = np.linalg.norm(members, axis=2, keepdims=True) / math.sqrt(self.config.latent_dim)
-        return (members / np.where(length > 0, length, 1)).reshape(latent.shape)
+        return (members / np.where(length > 0, length, 1)).reshape(latent.shape).astype(np.float32, copy=False)
 
     @torch.inference_mode()
     def decode(
@@ -375,7 +381,7 @@ class JAMIE(Model):
         for name, (rows, values) in latents.items():
             total[rows] += weights[self._find(name)[1]] * values
             weight[rows] += weights[self._find(name)[1]]
-        return total / np.where(weight > 0, weight, np.float32(np.nan))
+        return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
 
     @torch.inference_mode()
     def _posteriors(
@@ -408,6 +414,11 @@ class JAMIE(Model):
         self.network = network.to_empty(device="cpu")
         self.network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()})
         self.network.eval()
+
+
+def default_steps(n_cells: int, batch_size: int) -> int:
+    """Optimiser steps: 600 at 1,000 cells, growing with the square root, and five epochs at least."""
+    return max(250, round(600 * math.sqrt(n_cells / 1000)), math.ceil(5 * n_cells / batch_size))
 
 
 def annealing(step: int, min_steps: int) -> float:

@@ -46,8 +46,9 @@ class Reducer:
         X = _standardise(X, mean, scale, clip)
         k = max(1, min(n_components, X.shape[1], X.shape[0] - 1))
         pca = PCA(k, svd_solver=_solver(X, k), random_state=seed).fit(X)
-        arrays = (mean, scale, pca.components_, pca.explained_variance_)
-        return cls(*(np.asarray(array, dtype=np.float32) for array in arrays), clip, target_sum)
+        mean32, scale32 = mean.astype(np.float32), scale.astype(np.float32)
+        components, variance = pca.components_.astype(np.float32), pca.explained_variance_.astype(np.float32)
+        return cls(mean32, scale32, components, variance, clip, target_sum)
 
     @property
     def n_components(self) -> int:
@@ -67,10 +68,6 @@ class Reducer:
     ) -> NDArray[np.float32]:
         """Components, (n, k), to features on their own scale, (n, p); `features` for some of them."""
         return scores @ (self.components[:, features] * self.scale[features]) + self.mean[features]
-
-    def inverse_sd(self, scores_sd: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Standard deviations of uncorrelated components to those of the features."""
-        return np.sqrt(scores_sd**2 @ self.components**2) * self.scale
 
 
 def holds_counts(X: Matrix) -> bool:
@@ -115,5 +112,5 @@ def _solver(X: Matrix, k: int) -> str:
 
 
 def default_n_components(n_obs: int, n_vars: int) -> int:
-    """Number of components for a matrix of this size."""
-    return 64
+    """Number of components for a matrix of this size: one for every ten cells, 32 to 96."""
+    return min(max(n_obs // 10, 32), 96, n_vars)

@@ -194,4 +194,4 @@ def _nearest(X: Any, Y: Any, X_new: Any, k: int) -> NDArray:
 
 
 def _dense(X: Any) -> NDArray[np.float32]:
-    return X.toarray() if sp.issparse(X) else X
+    return sp.csr_matrix(X).toarray() if sp.issparse(X) else X

@@ -81,9 +81,8 @@ def map_query(
         Slots(str(record["uns"]), str(record["params"]["obsm"])) if key_added is None else Slots(key_added, key_added)
     )
     params = record["params"] | {"obsm": slots.obsm}
-    kept = {name: record[name] for name in ("history", "pairing") if name in record}
-    new_record: dict[str, Any] = {"params": params, **kept, "model": model.state()}
-    write_latents(query, slots, model, data, new_record)
+    kept: dict[str, Any] = {name: record[name] for name in ("history", "pairing") if name in record}
+    write_latents(query, slots, model, data, kept | {"params": params, "model": model.state()})
     logger.info("mapped %d cells by their %s: added %r (obsm)", query.n_obs, " and ".join(names), slots.obsm)
     return query if copy else None
 

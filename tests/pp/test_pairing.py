@@ -32,7 +32,7 @@ def test_every_two_of_three(simulate):
 def test_default_names_are_ambiguous_and_warned_about(simulate, caplog):
     first, second = simulate(n_cells=10, paired_fraction=1.0), simulate(n_cells=8, paired_fraction=1.0, rng=1)
     rna, adt = first["rna"].copy(), second["adt"].copy()
-    rna.obs_names, adt.obs_names = map(str, range(10)), map(str, range(8))
+    rna.obs_names, adt.obs_names = [str(i) for i in range(10)], [str(i) for i in range(8)]
     with caplog.at_level(logging.INFO, logger="jamie_sc"):
         counts = jsc.pp.pairing(make_mudata({"rna": rna, "adt": adt}))
     assert counted(counts) == {("rna", "adt"): (8, 2, 0, 8)}

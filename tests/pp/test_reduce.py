@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 import jamie_sc as jsc
+from jamie_sc._compat import copy_of
 
 SPARSE = [sp.csr_matrix, sp.csc_matrix]
 
@@ -43,7 +44,7 @@ def test_components_are_those_of_the_standardised_features(mdata):
 
 @pytest.mark.parametrize("form", SPARSE)
 @pytest.mark.parametrize("log_counts", [True, False])
-def test_sparse_is_not_densified_and_agrees_with_dense(counts, copy_of, monkeypatch, form, log_counts):
+def test_sparse_is_not_densified_and_agrees_with_dense(counts, monkeypatch, form, log_counts):
     dense = copy_of(counts)
     for name in counts.mod:
         X = counts[name].X.toarray()
@@ -85,7 +86,7 @@ def test_modalities(mdata):
     assert "X_pca" not in mdata["rna"].obsm
 
 
-def test_layer(mdata, copy_of):
+def test_layer(mdata):
     other = copy_of(mdata)
     other["rna"].X = mdata["rna"].layers["sq"] = mdata["rna"].X ** 2
     jsc.pp.reduce(mdata, layer={"rna": "sq"}, n_components=4)

@@ -1,0 +1,423 @@
+from __future__ import annotations
+
+import logging
+
+import mudata as md
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+import torch
+from mudata import MuData
+
+import jamie_sc as jsc
+from jamie_sc._compat import copy_of, make_mudata, no_pull
+
+
+def by_name(mdata, key="X_jamie"):
+    """Embedding of the MuData and of each modality as frames, cells by name."""
+    holders = {"": mdata, **mdata.mod}
+    return {name: pd.DataFrame(h.obsm[key], h.obs_names).sort_index() for name, h in holders.items() if key in h.obsm}
+
+
+def assert_close(first, second, atol):
+    assert first.keys() == second.keys()
+    for name in first:
+        pd.testing.assert_index_equal(first[name].index, second[name].index)
+        np.testing.assert_allclose(first[name], second[name], rtol=0, atol=atol, err_msg=name)
+
+
+# What is written ----------------------------------------------------------------------------------------------------
+
+
+def test_slots(trained):
+    for holder in (trained, *trained.mod.values()):
+        latent = holder.obsm["X_jamie"]
+        assert latent.shape == (holder.n_obs, 32)
+        assert latent.dtype == np.float32
+        assert np.isfinite(latent).all()
+    record = trained.uns["jamie"]
+    assert set(record) == {"params", "history", "pairing", "model"}
+    assert record["params"]["model"] == "jamie"
+    assert record["params"]["max_steps"] == 30
+    assert list(record["params"]["modalities"]) == ["rna", "adt"]
+    assert record["pairing"]["paired"] == [48]
+    assert len(record["history"]["step"]) == len(record["history"]["total"]) > 0
+    assert set(record["model"]) == {"config", "weights"}
+
+
+def test_nothing_else_is_changed(mdata, trained, contents):
+    before, after = contents(mdata), contents(trained)
+    assert after[""]["uns"].pop("jamie")
+    for name in after:
+        del after[name]["obsm"]["X_jamie"]
+    np.testing.assert_equal(after, before)
+
+
+def test_key_added_names_every_slot(mdata, quick):
+    jsc.tl.integrate(mdata, key_added="mine", **quick)
+    assert "mine" in mdata.uns
+    assert all("mine" in holder.obsm for holder in (mdata, *mdata.mod.values()))
+    assert not any("jamie" in key for holder in (mdata, *mdata.mod.values()) for key in (*holder.obsm, *holder.uns))
+    jsc.tl.impute(mdata, source="rna", target="adt")
+    assert "mine_from_rna" in mdata["adt"].layers
+
+
+def test_copy(mdata, trained, quick, unchanged, contents):
+    with unchanged(mdata):
+        made = jsc.tl.integrate(mdata, copy=True, **quick)
+    np.testing.assert_equal(contents(made), contents(trained))
+    assert jsc.tl.integrate(mdata, **quick) is None
+
+
+def test_modalities(simulate, quick):
+    mdata = simulate("rna", "adt", "atac")
+    jsc.tl.integrate(mdata, modalities=["atac", "rna"], **quick)
+    assert "X_jamie" not in mdata["adt"].obsm
+    assert list(mdata.uns["jamie"]["params"]["modalities"]) == ["atac", "rna"]
+    only_adt = ~mdata.obs_names.isin([*mdata["rna"].obs_names, *mdata["atac"].obs_names])
+    assert only_adt.any()
+    np.testing.assert_array_equal(np.isnan(mdata.obsm["X_jamie"]).all(axis=1), only_adt)
+
+
+def test_joint_latent_of_a_cell_in_one_modality_is_that_latent(trained):
+    joint, latents = trained.obsm["X_jamie"], by_name(trained)
+    lone = ~trained.obs_names.isin(trained["adt"].obs_names)
+    assert lone.sum() == 16
+    np.testing.assert_allclose(joint[lone], latents["rna"].loc[trained.obs_names[lone]], rtol=1e-5)
+
+
+# The same numbers ---------------------------------------------------------------------------------------------------
+
+
+def test_same_rng_same_numbers(mdata, trained, quick):
+    jsc.tl.integrate(mdata, **quick)
+    assert_close(by_name(mdata), by_name(trained), atol=0)
+    for name, values in mdata.uns["jamie"]["history"].items():
+        np.testing.assert_array_equal(values, trained.uns["jamie"]["history"][name])
+
+
+def test_other_rng_other_numbers(mdata, trained, quick):
+    jsc.tl.integrate(mdata, rng=1, **quick)
+    assert not np.allclose(mdata.obsm["X_jamie"], trained.obsm["X_jamie"], atol=0.1)
+
+
+def test_generator_as_rng(mdata, quick):
+    first = jsc.tl.integrate(mdata, rng=np.random.default_rng(5), copy=True, **quick)
+    second = jsc.tl.integrate(mdata, rng=np.random.default_rng(5), copy=True, **quick)
+    assert_close(by_name(first), by_name(second), atol=0)
+
+
+def test_global_random_state_is_neither_read_nor_changed(mdata, trained, quick):
+    np.random.seed(123)  # noqa: NPY002
+    torch.manual_seed(123)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    jsc.tl.integrate(mdata, **quick)
+    jsc.tl.impute(mdata, source="rna", target="adt", n_samples=3)
+    np.testing.assert_array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert_close(by_name(mdata), by_name(trained), atol=0)
+
+
+def shuffled(mdata, name):
+    """The same cells with the rows of one modality in another order."""
+    mods = {other: adata.copy() for other, adata in mdata.mod.items()}
+    mods[name] = mods[name][np.random.default_rng(0).permutation(mods[name].n_obs)].copy()
+    return make_mudata(mods)
+
+
+ONE_STEP = {"params": {"max_steps": 1}, "progress": False}
+"""Later steps blow up rounding: sums behind means and components depend on the order."""
+
+
+@pytest.mark.parametrize("name", ["rna", "adt"])
+def test_shuffling_a_modality_changes_nothing_but_row_order(mdata, name):
+    other = shuffled(mdata, name)
+    assert list(other[name].obs_names) != list(mdata[name].obs_names)
+    for m in (mdata, other):
+        jsc.tl.integrate(m, **ONE_STEP)
+    assert_close(by_name(other), by_name(mdata), atol=1e-3)
+
+
+def test_shuffling_where_every_cell_is_paired(simulate):
+    """The MuData keeps the order of its first modality: the second one is aligned by name, not by position."""
+    mdata = simulate(n_cells=40, paired_fraction=1.0)
+    other = shuffled(mdata, "adt")
+    assert list(other.obs_names) == list(mdata.obs_names)
+    for m in (mdata, other):
+        jsc.tl.integrate(m, **ONE_STEP)
+    assert_close(by_name(other), by_name(mdata), atol=1e-3)
+
+
+# Kinds of data ------------------------------------------------------------------------------------------------------
+
+
+def test_three_modalities(simulate, quick):
+    mdata = simulate("rna", "adt", "atac")
+    jsc.tl.integrate(mdata, **quick)
+    for holder in (mdata, *mdata.mod.values()):
+        assert holder.obsm["X_jamie"].shape == (holder.n_obs, 32)
+        assert np.isfinite(holder.obsm["X_jamie"]).all()
+    jsc.tl.impute(mdata, source="atac", target="rna")
+    assert "jamie_from_atac" in mdata["rna"].layers
+
+
+def test_view_becomes_its_own_and_the_parent_stays(mdata, quick, unchanged):
+    expected = copy_of(mdata[:60])
+    jsc.tl.integrate(expected, **quick)
+    with unchanged(mdata):
+        view = mdata[:60]
+        jsc.tl.integrate(view, **quick)
+    assert_close(by_name(view), by_name(expected), atol=1e-5)
+    assert "jamie" in view.uns
+    jsc.tl.impute(view, source="rna", target="adt")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix, sp.csc_array])
+def test_same_values_in_another_form(mdata, form, dtype):
+    other = copy_of(mdata)
+    for adata in other.mod.values():
+        adata.X = form(adata.X.astype(dtype))
+    for m in (mdata, other):
+        jsc.tl.integrate(m, **ONE_STEP)
+    assert_close(by_name(other), by_name(mdata), atol=1e-3)
+    assert isinstance(other["rna"].X, type(form(np.eye(2))))
+    assert other["rna"].X.dtype == dtype
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csc_matrix])
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8"])
+@pytest.mark.parametrize("most", [2, 40], ids=["small", "counts"])
+def test_integers(mdata, quick, form, dtype, most):
+    rna = mdata["rna"].X
+    mdata["rna"].X = form(np.round(most * (rna - rna.min()) / np.ptp(rna)).astype(dtype))
+    jsc.tl.integrate(mdata, **quick)
+    assert np.isfinite(mdata.obsm["X_jamie"]).all()
+    jsc.tl.impute(mdata, source="adt", target="rna")
+    values = mdata["rna"].layers["jamie_from_adt"]
+    assert np.nanmean(values) == pytest.approx(mdata["rna"].X.mean(), rel=0.3)  # on the scale of X
+
+
+def test_layer(mdata, quick):
+    other = copy_of(mdata)
+    other["rna"].X = mdata["rna"].layers["sq"] = mdata["rna"].X ** 2
+    jsc.tl.integrate(mdata, layer={"rna": "sq"}, **quick)
+    jsc.tl.integrate(other, **quick)
+    assert_close(by_name(mdata), by_name(other), atol=0)
+    jsc.tl.impute(mdata, source="rna", target="adt")
+    jsc.tl.impute(other, source="rna", target="adt")
+    np.testing.assert_array_equal(*(m["adt"].layers["jamie_from_rna"] for m in (mdata, other)))
+
+
+def test_use_rep(mdata, trained, quick):
+    mdata["rna"].obsm["X_mine"] = np.random.default_rng(0).standard_normal((64, 3))
+    jsc.tl.integrate(mdata, use_rep={"rna": "X_mine"}, **quick)
+    model = jsc.models.from_state(mdata.uns["jamie"]["model"])
+    assert model.modality("rna").n_input == 3
+    assert not np.allclose(mdata["rna"].obsm["X_jamie"], trained["rna"].obsm["X_jamie"], atol=0.1)
+    jsc.tl.impute(mdata, source="adt", target="rna")
+    assert mdata["rna"].layers["jamie_from_adt"].shape == (64, 25)
+
+
+def test_recipe_paper(mdata):
+    params = {"max_steps": 20, "min_steps": 10, "n_components": 5}
+    jsc.tl.integrate(mdata, recipe="paper", params=params, progress=False)
+    assert mdata.uns["jamie"]["params"]["recipe"] == "paper"
+    assert np.isfinite(mdata.obsm["X_jamie"]).all()
+
+
+def test_written_and_read_back_it_imputes_the_same(trained, tmp_path, monkeypatch):
+    with no_pull():
+        trained.write(tmp_path / "cells.h5mu")
+        back = md.read_h5mu(tmp_path / "cells.h5mu")
+    monkeypatch.setattr("jamie_sc.models._jamie.JAMIE.fit", None)
+    for mdata in (trained, back):
+        jsc.tl.impute(mdata, source="rna", target="adt")
+        jsc.tl.impute(mdata, source="adt", target="rna", n_samples=4)
+    for name, adata in trained.mod.items():
+        assert adata.layers.keys() == back[name].layers.keys()
+        for layer in adata.layers:
+            np.testing.assert_array_equal(adata.layers[layer], back[name].layers[layer])
+    np.testing.assert_array_equal(trained.obsm["X_jamie"], back.obsm["X_jamie"])
+    pd.testing.assert_frame_equal(jsc.get.history(trained), jsc.get.history(back))
+
+
+# Errors -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({"modalities": ["rna"]}, ValueError, r"Only 1 modality \(rna\)"),
+        ({"modalities": ["rna", "atac"]}, KeyError, "'atac'.*'rna', 'adt'"),
+        ({"modalities": ["rna", "rna"]}, ValueError, "rna"),
+        ({"layer": {"adt": "raw"}}, KeyError, r"mdata\['adt'\]\.layers\['raw'\]"),
+        ({"layer": {"atac": "raw"}}, KeyError, "layer names.*atac"),
+        ({"use_rep": {"rna": "X_scvi"}}, KeyError, r"mdata\['rna'\]\.obsm\['X_scvi'\]"),
+        ({"params": {"learnin_rate": 1}}, ValueError, "learnin_rate.*learning_rate"),
+        ({"recipe": "best"}, ValueError, "'best'.*paper"),
+        ({"model": "scvi"}, ValueError, "'scvi'.*jamie"),
+        ({"device": "abacus"}, (ValueError, RuntimeError), "abacus"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_arguments(mdata, unchanged, quick, asked, error, message):
+    with unchanged(mdata), pytest.raises(error, match=message):
+        jsc.tl.integrate(mdata, **(quick | asked))
+
+
+def no_pairs(mdata, edit):
+    adt = mdata["adt"].copy()
+    adt.obs_names = "x" + adt.obs_names
+    return make_mudata({"rna": mdata["rna"], "adt": adt})
+
+
+def nan(mdata, edit):
+    mdata["adt"].X[2, 3] = np.nan
+    return mdata
+
+
+def infinite(mdata, edit):
+    mdata["adt"].X = sp.csr_matrix(mdata["adt"].X)
+    mdata["adt"].X.data[:2] = np.inf
+    return mdata
+
+
+def one_modality(mdata, edit):
+    return make_mudata({"rna": mdata["rna"]})
+
+
+def constant(mdata, edit):
+    mdata["rna"].X[:] = 1
+    return mdata
+
+
+def empty(mdata, edit):
+    edit(mdata, rna=mdata["rna"][:0].copy())
+    return mdata
+
+
+def no_features(mdata, edit):
+    edit(mdata, rna=mdata["rna"][:, :0].copy())
+    return mdata
+
+
+def one_cell(mdata, edit):
+    shared = mdata["rna"].obs_names.intersection(mdata["adt"].obs_names)
+    edit(mdata, rna=mdata["rna"][shared[:1]].copy())
+    return mdata
+
+
+def two_cells_in_all(mdata, edit):
+    shared = mdata["rna"].obs_names.intersection(mdata["adt"].obs_names)
+    return make_mudata({name: adata[shared[:2]].copy() for name, adata in mdata.mod.items()})
+
+
+def shared_features(mdata, edit):
+    rna, adt = mdata["rna"].copy(), mdata["adt"].copy()
+    adt.obs_names = "x" + adt.obs_names
+    with no_pull():
+        return MuData({"rna": rna, "adt": adt}, axis=1)
+
+
+def renamed(mdata, edit):
+    mdata["rna"].obs_names = "new" + mdata["rna"].obs_names
+    return mdata
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_pairs, r"No cell of modality 'rna'.*obs_names.*jamie_sc\.pp\.pairing"),
+        (nan, r"'adt' holds 1 NaN.*row 2.*column 3"),
+        (infinite, "'adt' holds 2 NaN or infinite"),
+        (one_modality, r"Only 1 modality \(rna\)"),
+        (constant, "'rna' is constant"),
+        (empty, "'rna' is empty: 0 cells"),
+        (no_features, "'rna' is empty.* 0 features"),
+        (one_cell, "'rna'.*cell"),
+        (two_cells_in_all, "'rna'.*cell"),
+        (shared_features, "axis"),
+        (renamed, r"'rna'.*mdata\.update\(\)"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_bad_data(mdata, edit, unchanged, quick, spoil, message):
+    spoiled = spoil(mdata, edit)
+    with unchanged(spoiled), pytest.raises(ValueError, match=message):
+        jsc.tl.integrate(spoiled, **quick)
+
+
+def test_no_mudata(mdata, quick):
+    with pytest.raises(TypeError, match="AnnData"):
+        jsc.tl.integrate(mdata["rna"], **quick)
+
+
+def test_nan_in_training_names_the_term_and_writes_nothing(mdata, quick, unchanged, monkeypatch):
+    monkeypatch.setattr("jamie_sc.models._jamie._kl", lambda mean, _: mean.mean() * float("nan"))
+    with unchanged(mdata), pytest.raises(FloatingPointError, match=r"step 0.*'kl' is nan.*learning_rate"):
+        jsc.tl.integrate(mdata, **quick)
+
+
+def test_diverging_training_stops(mdata, unchanged):
+    params = {"max_steps": 30, "learning_rate": 1e30}
+    with unchanged(mdata), pytest.raises(FloatingPointError, match="loss term"):
+        jsc.tl.integrate(mdata, params=params, progress=False)
+
+
+def interrupt(monkeypatch, after):
+    """Ctrl-C at the call of this number of the annealing, once a step."""
+    from jamie_sc.models import _jamie
+
+    annealing, calls = _jamie.annealing, []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return annealing(*args)
+
+    monkeypatch.setattr(_jamie, "annealing", interrupted)
+
+
+def test_ctrl_c_keeps_the_model_so_far(mdata, quick, caplog, monkeypatch):
+    interrupt(monkeypatch, after=12)
+    with caplog.at_level(logging.WARNING, logger="jamie_sc"):
+        jsc.tl.integrate(mdata, **quick)
+    assert "interrupted after step 12 of 30" in caplog.text
+    assert list(jsc.get.history(mdata).index)[-1] == 12
+    assert np.isfinite(mdata.obsm["X_jamie"]).all()
+    jsc.tl.impute(mdata, source="rna", target="adt")
+
+
+def test_ctrl_c_before_the_first_step_keeps_nothing(mdata, quick, unchanged, monkeypatch):
+    interrupt(monkeypatch, after=0)
+    with unchanged(mdata), pytest.raises(KeyboardInterrupt):
+        jsc.tl.integrate(mdata, **quick)
+
+
+# What is said -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("progress", [False, None], ids=["off", "no terminal"])
+def test_silent_when_not_wanted(mdata, quick, capsys, progress):
+    jsc.tl.integrate(mdata, **(quick | {"progress": progress}))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bar_with_losses_on_stderr(mdata, quick, capsys):
+    jsc.tl.integrate(mdata, **(quick | {"progress": True}))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "training: 100%" in err
+    assert "30/30" in err
+    assert "reconstruction=" in err
+
+
+def test_log(mdata, quick, caplog):
+    with caplog.at_level(logging.INFO, logger="jamie_sc"):
+        jsc.tl.integrate(mdata, **quick)
+    for said in ("48 paired", "30 steps", "cpu", "X_jamie"):
+        assert said in caplog.text
+    assert "modality" in caplog.text
