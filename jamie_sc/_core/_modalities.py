@@ -84,6 +84,9 @@ def modality_names(mdata: MuData, modalities: Sequence[str] | None) -> list[str]
     names = list(mdata.mod) if modalities is None else list(modalities)
     for name in names:
         check_modality(mdata, name)
+    if len(set(names)) < len(names):
+        msg = f"modalities={names} names a modality twice."
+        raise ValueError(msg)
     return names
 
 
@@ -209,7 +212,7 @@ def _as_float32(X: Any, name: str) -> NDArray[np.float32] | sp.csr_matrix:
     if X.dtype.kind not in "biuf":
         msg = f"The values of modality {name!r} have the type {X.dtype}, which is not a real number."
         raise ValueError(msg)
-    X = sp.csr_matrix(X) if sp.issparse(X) else X
+    X = X.tocsr() if hasattr(X, "tocsr") else X
     return X.astype(np.float32, copy=False)
 
 

@@ -27,8 +27,7 @@ def own(mdata: MuData) -> None:
     """Turn a view into a MuData of its own, as its first writing does; one that is no view stays as it is."""
     if mdata.is_view:
         with no_pull():
-            mdata.obsm["jamie_own"] = np.zeros(mdata.n_obs)
-            del mdata.obsm["jamie_own"]
+            mdata.obs = mdata.obs  # the setter copies the view first
 
 
 def write_integration(
@@ -106,6 +105,8 @@ def extend_modality(
             old.obs[IMPUTED_FLAG] = False
         new = ad.concat([old, new], join="outer", merge="first", uns_merge="first", pairwise=True)
         new.obs[IMPUTED_FLAG] = new.obs[IMPUTED_FLAG].astype(bool)
+        if sp.issparse(old.X):  # concat makes it CSR
+            new.X = new.X.asformat(old.X.format)
     with no_pull():
         mdata.mod[modality] = new
         mdata.update()

@@ -41,5 +41,8 @@ def history(mdata: MuData, *, key: str | None = None) -> pd.DataFrame:
     True
     """
     slots = find_slots(mdata, key)
-    frame = pd.DataFrame(dict(mdata.uns[slots.uns].get("history", {"step": []})))
-    return frame.astype({"step": int}).set_index("step")
+    frame = (
+        pd.DataFrame(dict(mdata.uns[slots.uns].get("history", {"step": []}))).astype({"step": int}).set_index("step")
+    )
+    last = [column for column in ("total", "kappa") if column in frame]
+    return frame[[*sorted(frame.columns.difference(last)), *last]]  # an .h5mu keeps no order

@@ -227,7 +227,19 @@ class JAMIE(Model):
         if params.get("hidden") is not None:
             params["hidden"] = tuple(params["hidden"])
         self.config = replace(JAMIEConfig(), **(recipes[recipe] | params))
+        self._check()
         self.modalities, self.history = (), History()
+
+    def _check(self) -> None:
+        at_least = {"latent_dim": 1, "members": 1, "n_components": 1, "batch_size": 2, "max_steps": 2, "max_lapses": 1}
+        for name, least in at_least.items():
+            if (value := getattr(self.config, name)) is not None and value < least:
+                msg = f"{name} is {value}: it must be at least {least}."
+                raise ValueError(msg)
+        for name in ("dropout", "input_dropout"):
+            if not 0 <= (value := getattr(self.config, name)) < 1:
+                msg = f"{name} is {value}: it is a probability below 1."
+                raise ValueError(msg)
 
     def fit(
         self,

@@ -71,7 +71,9 @@ def train(
                     logger.info("stopped after step %d: no better loss in %d epochs", steps.stop, lapses)
                     break
     except KeyboardInterrupt:
-        step = history.step[-1] if history.step else 0
+        if not history.step:  # there is no model yet to keep
+            raise
+        step = history.step[-1]
         logger.warning("training was interrupted after step %d of %d: the best model so far is kept", step, n_steps)
     best.restore()
     network.eval()
@@ -100,7 +102,7 @@ def _check_finite(terms: Terms, step: int) -> None:
         return
     bad = [name for name, term in terms.items() if name != "total" and not torch.isfinite(term)] or ["total"]
     msg = (
-        f"Training stopped at step {step}: the loss term {' and '.join(map(repr, bad))} is {float(terms[bad[0]])}. "
+        f"Training stopped at step {step}: the loss term {' and '.join(map(repr, bad))} is {terms[bad[0]].item()}. "
         "Nothing was written. Look for extreme values in the data (log-transform counts first), or lower the learning rate: "
         "params={'learning_rate': ...}."
     )

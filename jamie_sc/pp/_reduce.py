@@ -85,6 +85,10 @@ def reduce(
     read = read_modalities(mdata, modalities=modalities, layer=layer)
     names = [m.name for m in read]
     wanted, layers = per_modality("n_components", n_components, names), per_modality("layer", layer, names)
+    for name, k in wanted.items():
+        if k is not None and k < 1:
+            msg = f"n_components of modality {name!r} is {k}: at least 1 is needed. Leave it out for the default."
+            raise ValueError(msg)
     seed = int(np.random.default_rng(rng).integers(2**31))
     mdata = copy_of(mdata) if copy else mdata
     for m in read:

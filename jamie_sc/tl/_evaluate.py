@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
@@ -194,4 +193,4 @@ def _nearest(X: Any, Y: Any, X_new: Any, k: int) -> NDArray:
 
 
 def _dense(X: Any) -> NDArray[np.float32]:
-    return sp.csr_matrix(X).toarray() if sp.issparse(X) else X
+    return X.toarray() if hasattr(X, "toarray") else X

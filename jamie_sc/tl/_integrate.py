@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..models._reducers import Reducer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
     from mudata import MuData
 
     from .._core._modalities import Modality
@@ -117,13 +119,13 @@ def integrate(
     started = time.perf_counter()
     data = read_modalities(mdata, modalities=modalities, layer=layer, use_rep=use_rep, at_least=2)
     names = [m.name for m in data]
-    pairs = correspondences(data)
     counts = count_pairs({m.name: m.rows for m in data}, mdata.obs_names)
     log_pairs(counts)
     seed = int(np.random.default_rng(rng).integers(2**31))
     fitted = get_model(model)(recipe=recipe, **(params or {}))
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
-    fitted.fit(data, pairs, reducers=reducers, seed=seed, device=device, progress=progress)
+    ordered = [_in_order_of_names(m, mdata.obs_names) for m in data]
+    fitted.fit(ordered, correspondences(ordered), reducers=reducers, seed=seed, device=device, progress=progress)
 
     mdata = copy_of(mdata) if copy else mdata
     slots = Slots.of(model, key_added)
@@ -143,6 +145,16 @@ def integrate(
         slots.uns,
     )
     return mdata if copy else None
+
+
+def _in_order_of_names(modality: Modality, obs_names: pd.Index) -> Modality:
+    """The modality with its cells sorted by name, so that the order they come in changes nothing."""
+    rank = np.argsort(np.argsort(obs_names.to_numpy()))[modality.rows]
+    order = np.argsort(rank)
+    if (order[1:] > order[:-1]).all():
+        return replace(modality, rows=rank)
+    rep = None if modality.rep is None else modality.rep[order]
+    return replace(modality, X=modality.X[order], obs_names=modality.obs_names[order], rows=rank[order], rep=rep)
 
 
 def stored_reducer(mdata: MuData, modality: Modality) -> Reducer | None:

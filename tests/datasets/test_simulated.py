@@ -95,7 +95,7 @@ def test_noise_is_the_modality_s_own():
 
 
 def test_latent_predicts_features_and_types():
-    mdata = simulated(n_features=(100, 200))
+    mdata = simulated(n_features=(100, 200), n_latent=2)
     latent = mdata.obsm["latent"]
     for adata, least in zip(mdata.mod.values(), (0.95, 0.9), strict=True):
         predicted = cross_val_predict(KNeighborsRegressor(5), latent, adata.X)

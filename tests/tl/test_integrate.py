@@ -126,27 +126,23 @@ def shuffled(mdata, name):
     return make_mudata(mods)
 
 
-ONE_STEP = {"params": {"max_steps": 1}, "progress": False}
-"""Later steps blow up rounding: sums behind means and components depend on the order."""
-
-
 @pytest.mark.parametrize("name", ["rna", "adt"])
-def test_shuffling_a_modality_changes_nothing_but_row_order(mdata, name):
+def test_shuffling_a_modality_changes_nothing_but_row_order(mdata, trained, quick, name):
     other = shuffled(mdata, name)
     assert list(other[name].obs_names) != list(mdata[name].obs_names)
-    for m in (mdata, other):
-        jsc.tl.integrate(m, **ONE_STEP)
-    assert_close(by_name(other), by_name(mdata), atol=1e-3)
+    assert list(other.obs_names) != list(mdata.obs_names)
+    jsc.tl.integrate(other, **quick)
+    assert_close(by_name(other), by_name(trained), atol=1e-4)
 
 
-def test_shuffling_where_every_cell_is_paired(simulate):
-    """The MuData keeps the order of its first modality: the second one is aligned by name, not by position."""
+def test_shuffling_where_the_mudata_keeps_its_order(simulate, quick):
+    """The second modality is aligned by name, not by position."""
     mdata = simulate(n_cells=40, paired_fraction=1.0)
     other = shuffled(mdata, "adt")
     assert list(other.obs_names) == list(mdata.obs_names)
     for m in (mdata, other):
-        jsc.tl.integrate(m, **ONE_STEP)
-    assert_close(by_name(other), by_name(mdata), atol=1e-3)
+        jsc.tl.integrate(m, **quick)
+    assert_close(by_name(other), by_name(mdata), atol=1e-4)
 
 
 # Kinds of data ------------------------------------------------------------------------------------------------------
@@ -179,9 +175,11 @@ def test_same_values_in_another_form(mdata, form, dtype):
     other = copy_of(mdata)
     for adata in other.mod.values():
         adata.X = form(adata.X.astype(dtype))
+    gentle = {"max_steps": 5, "learning_rate": 1e-4}  # Adam makes whole steps of the rounding of zero gradients
     for m in (mdata, other):
-        jsc.tl.integrate(m, **ONE_STEP)
-    assert_close(by_name(other), by_name(mdata), atol=1e-3)
+        jsc.tl.integrate(m, params=gentle, progress=False)
+    assert_close(by_name(other), by_name(mdata), atol=1e-2)
+    np.testing.assert_allclose(jsc.get.history(other), jsc.get.history(mdata), rtol=1e-3)
     assert isinstance(other["rna"].X, type(form(np.eye(2))))
     assert other["rna"].X.dtype == dtype
 
