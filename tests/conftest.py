@@ -47,7 +47,9 @@ def simulate():
         for name, adata in zip(names, data.mod.values(), strict=False):
             adata.var_names = [f"{name}{i}" for i in range(adata.n_vars)]
             mods[name] = adata
-        return make_mudata(mods)
+        made = make_mudata(mods)
+        made.obs["cell_type"] = data.obs["cell_type"].loc[made.obs_names]
+        return made
 
     return make
 

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from functools import partial
 
 import mudata
@@ -11,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 import jamie_sc as jsc
-from jamie_sc._cli import app
+from jamie_sc._cli import app, main
 from jamie_sc._compat import no_pull
 
 
@@ -48,7 +46,7 @@ def test_demo(small, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["embedding.png", "history.png", "integrated.h5mu"]
     for name in ("embedding.png", "history.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
-        assert name in plain(result.output).replace(" ", "") or str(out / name) in result.output
+        assert str(out / name) in result.output
     with no_pull():
         mdata = mudata.read_h5mu(out / "integrated.h5mu")
     assert mdata.obsm["X_jamie"].shape[0] == 60
@@ -57,17 +55,13 @@ def test_demo(small, tmp_path):
     assert jsc.get.imputed(mdata, source="modality1", target="modality2").shape == (60, 10)
 
 
-def test_demo_twice_into_one_folder(small, tmp_path):
-    for _ in range(2):
-        assert run("demo", "--out", tmp_path).exit_code == 0
-
-
-def test_seed_of_the_demo(small, tmp_path):
+def test_another_seed_into_the_same_folder(small, tmp_path):
+    found = []
     for seed in (0, 1):
-        assert run("demo", "--seed", seed, "--out", tmp_path / str(seed)).exit_code == 0
-    with no_pull():
-        first, second = (mudata.read_h5mu(tmp_path / seed / "integrated.h5mu") for seed in "01")
-    assert not np.array_equal(first["modality1"].X, second["modality1"].X)
+        assert run("demo", "--seed", seed, "--out", tmp_path).exit_code == 0
+        with no_pull():
+            found.append(mudata.read_h5mu(tmp_path / "integrated.h5mu")["modality1"].X)
+    assert not np.array_equal(*found)
 
 
 def test_unknown_dataset(tmp_path):
@@ -98,12 +92,8 @@ def test_help():
         assert option in plain(run("demo", "--help").output)
 
 
-def test_entry_point():
-    done = subprocess.run(
-        [sys.executable, "-c", "from jamie_sc._cli import main; main()", "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "demo" in done.stdout
+def test_entry_point(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["jamie-sc", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert "demo" in capsys.readouterr().out

@@ -105,8 +105,8 @@ def extend_modality(
             old.obs[IMPUTED_FLAG] = False
         new = ad.concat([old, new], join="outer", merge="first", uns_merge="first", pairwise=True)
         new.obs[IMPUTED_FLAG] = new.obs[IMPUTED_FLAG].astype(bool)
-        if sp.issparse(old.X):  # concat makes it CSR
-            new.X = new.X.asformat(old.X.format)
+        if isinstance(old.X, sp.csc_matrix | sp.csc_array):  # concat made it CSR
+            new.X = new.X.tocsc()
     with no_pull():
         mdata.mod[modality] = new
         mdata.update()

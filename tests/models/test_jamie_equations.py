@@ -60,17 +60,13 @@ def equations(network, data, F, noise):
     ones_x, ones_y = np.ones(N[0]), np.ones(N[1])
     a = (lx + delta * ly @ F.T) @ np.linalg.inv(np.diag(1 + delta * F @ ones_y))  # 3a
     b = (ly + lx @ F / delta) @ np.linalg.inv(np.diag(1 + F.T @ ones_x / delta))  # 3b
-    d = [
-        -(1 + 2 * np.log(s) - m**2 - s**2).sum(axis=1) / (2 * n)
-        for m, s, n in ((mx, sx, N[0]), (my, sy, N[1]))
-    ]  # 5
+    d = [-(1 + 2 * np.log(s) - m**2 - s**2).sum(axis=1) / (2 * n) for m, s, n in ((mx, sx, N[0]), (my, sy, N[1]))]  # 5
     x, y = mlp(a, network.decoders[0]), mlp(b, network.decoders[1])
     return {
         "kl": sum(d).sum() / g,  # 4, without kappa
         "combination": ((lx - a) ** 2).sum() / (g * N[0]) + ((ly - b) ** 2).sum() / (g * N[1]),  # 6
         "reconstruction": sum(
-            ((t - o) ** 2).sum() / (width * n)
-            for t, o, width, n in zip(data, (x, y), WIDTHS, N, strict=True)
+            ((t - o) ** 2).sum() / (width * n) for t, o, width, n in zip(data, (x, y), WIDTHS, N, strict=True)
         ),  # 7
     }
 
@@ -120,7 +116,10 @@ def test_aggregation_of_three_modalities():
     w = np.array([0.1, -0.4, 0.7])
     network.log_weight.data = torch.from_numpy(w).float()
     L = [rng.standard_normal((g, n)) for n in sizes]
-    F = {(a, b): rng.random((sizes[a], sizes[b])) * (rng.random((sizes[a], sizes[b])) < 0.5) for a, b in ((0, 1), (0, 2), (1, 2))}
+    F = {
+        (a, b): rng.random((sizes[a], sizes[b])) * (rng.random((sizes[a], sizes[b])) < 0.5)
+        for a, b in ((0, 1), (0, 2), (1, 2))
+    }
     links = {ab: links_of(matrix)[0, 1] for ab, matrix in F.items()}
     with torch.no_grad():
         got = network.aggregate([torch.from_numpy(x).float()[None] for x in L], links)

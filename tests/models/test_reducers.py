@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from jamie_sc.models._reducers import Reducer, default_n_components, holds_counts
+
+
+@pytest.fixture
+def counts():
+    return np.random.default_rng(0).poisson(np.random.default_rng(1).gamma(1, 3, 40), (120, 40)).astype(np.float32)
+
+
+def test_agrees_with_scikit_learn(counts):
+    reducer = Reducer.fit(counts, n_components=6)
+    scores = PCA(6, svd_solver="full").fit_transform(StandardScaler().fit_transform(counts))
+    got = reducer.transform(counts)
+    np.testing.assert_allclose(np.abs((got * scores).sum(0)), (scores**2).sum(0), rtol=1e-3)  # up to the sign
+    np.testing.assert_allclose(reducer.variance, scores.var(axis=0, ddof=1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("clip", [np.inf, 2.0])
+def test_sparse_is_dense(counts, log, clip):
+    dense = Reducer.fit(counts, n_components=5, clip=clip, log=log)
+    sparse = Reducer.fit(sp.csr_matrix(counts), n_components=5, clip=clip, log=log)
+    signs = np.sign((dense.components * sparse.components).sum(axis=1))
+    np.testing.assert_allclose(
+        dense.transform(counts),
+        sparse.transform(sp.csr_matrix(counts)) * signs,
+        atol=2e-2 * np.abs(counts).max() ** 0.5,
+    )
+    np.testing.assert_allclose(dense.transform(counts), dense.transform(sp.csr_matrix(counts)), atol=1e-4)
+
+
+def test_sparse_stays_sparse(counts, monkeypatch):
+    for cls in (sp.csr_matrix, sp.csc_matrix, sp.coo_matrix):
+        for method in ("toarray", "todense"):
+            monkeypatch.setattr(cls, method, lambda *_a, **_k: pytest.fail("a sparse matrix was made dense"))
+    X = sp.csr_matrix(counts)
+    assert Reducer.fit(X, n_components=5, log=True, clip=10).transform(X).shape == (120, 5)
+
+
+def test_all_components_invert(counts):
+    reducer = Reducer.fit(counts, n_components=100)
+    assert reducer.n_components == 40
+    np.testing.assert_allclose(reducer.inverse(reducer.transform(counts)), counts, atol=1e-3)
+    np.testing.assert_allclose(
+        reducer.inverse(reducer.transform(counts), np.array([7, 3])), counts[:, [7, 3]], atol=1e-3
+    )
+
+
+def test_clip_is_in_standard_deviations_and_never_past_zero():
+    X = np.ones((101, 2), dtype=np.float32)
+    X[:, 1] = np.linspace(-1, 1, 101)
+    X[:50, 0], X[0] = 1.2, (100, 50)
+    sd, mean = X.std(axis=0), X.mean(axis=0)
+    clipped = Reducer.fit(X, n_components=2, clip=3.0)
+    by_hand = np.clip(X, np.minimum(mean - 3 * sd, 0), np.maximum(mean + 3 * sd, 0))
+    np.testing.assert_allclose(clipped.inverse(clipped.transform(X)), by_hand, atol=1e-4)
+
+
+def test_log_normalisation_is_that_of_scanpy(counts):
+    import anndata as ad
+    import scanpy as sc
+
+    expected = ad.AnnData(counts.copy())
+    sc.pp.normalize_total(expected)  # to the median
+    sc.pp.log1p(expected)
+    reducer = Reducer.fit(counts, n_components=40, log=True)
+    np.testing.assert_allclose(reducer.inverse(reducer.transform(counts)), expected.X, atol=1e-3)
+
+
+def test_cells_without_counts_are_zero_and_not_nan(counts):
+    counts[3] = 0
+    for X in (counts, sp.csr_matrix(counts)):
+        assert np.isfinite(Reducer.fit(X, n_components=5, log=True).transform(X)).all()
+
+
+def test_constant_feature(counts):
+    counts[:, 0] = 5
+    reducer = Reducer.fit(counts, n_components=39)
+    assert np.isfinite(reducer.transform(counts)).all()
+    np.testing.assert_allclose(reducer.inverse(reducer.transform(counts))[:, 0], 5, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([[0, 16.0]], True), ([[0, 15.0]], False), ([[0, 16.5]], False), ([[-1, 16.0]], False), ([[0, 0.0]], False)],
+)
+def test_holds_counts(values, expected):
+    assert holds_counts(np.array(values)) is expected
+    assert holds_counts(sp.csr_matrix(np.array(values))) is expected
+
+
+def test_default_n_components():
+    assert [default_n_components(n, 1000) for n in (100, 480, 5000)] == [32, 48, 96]
+    assert default_n_components(5000, 20) == 20

@@ -1,0 +1,96 @@
+import json
+
+import numpy as np
+import pytest
+
+import jamie_sc as jsc
+from jamie_sc.models import JAMIE, from_state, get_model, load
+
+
+@pytest.fixture(scope="module")
+def trained():
+    mdata = jsc.datasets.simulated(60, n_features=(12, 9))
+    jsc.tl.integrate(mdata, params={"max_steps": 10, "members": 2}, progress=False)
+    return mdata, from_state(mdata.uns["jamie"]["model"])
+
+
+def test_a_folder_holds_the_model(trained, tmp_path):
+    mdata, model = trained
+    model.save(tmp_path / "model")
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == ["config.json", "weights.safetensors"]
+    again = load(tmp_path / "model")
+    assert again.modalities[0].var_names == model.modalities[0].var_names
+    assert again.config == model.config
+    X = mdata["modality1"].X
+    np.testing.assert_array_equal(again.encode("modality1", X), model.encode("modality1", X))
+
+
+def test_save_never_overwrites(trained, tmp_path):
+    trained[1].save(tmp_path / "model")
+    with pytest.raises(FileExistsError, match="another folder"):
+        trained[1].save(tmp_path / "model")
+
+
+def test_load_without_a_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json is missing"):
+        load(tmp_path)
+
+
+def test_config_is_plain_json(trained):
+    config = json.loads(trained[1].state()["config"], parse_constant=lambda c: pytest.fail(f"{c} is not JSON"))
+    assert config["format_version"] == 1
+    assert config["model"] == "jamie"
+
+
+def test_a_newer_format_is_refused(trained):
+    state = trained[1].state()
+    newer = json.loads(state["config"]) | {"format_version": 99}
+    with pytest.raises(ValueError, match="pip install -U"):
+        from_state(state | {"config": json.dumps(newer)})
+
+
+def test_sample_is_centred_on_decoded_draws(trained):
+    mdata, model = trained
+    X = mdata["modality1"].X
+    mean, sd = model.sample("modality1", "modality2", X, n_samples=200, seed=0)
+    few, _ = model.sample("modality1", "modality2", X, n_samples=2, seed=0)
+    assert mean.shape == sd.shape == (60, 9)
+    assert (sd > 0).all()
+    point = model.decode("modality2", model.encode("modality1", X))
+    assert np.abs(mean - point).mean() < np.abs(few - point).mean()
+
+
+def test_embedding_has_one_length(trained):
+    mdata, model = trained
+    z = model.embed(model.encode("modality1", mdata["modality1"].X)).reshape(60, 2, 32)
+    np.testing.assert_allclose(np.linalg.norm(z, axis=2), np.sqrt(32), rtol=1e-5)
+
+
+def test_joint_is_equation_3(trained):
+    """A cell in both modalities: weights exp(w); a cell in one: its own latent."""
+    _, model = trained
+    w = model.network.log_weight.detach().exp().numpy()
+    a, b = np.ones((2, 64), np.float32), np.full((2, 64), 3, np.float32)
+    joint = model.joint({"modality1": (np.array([0, 1]), a), "modality2": (np.array([1, 2]), b)}, 4)
+    np.testing.assert_allclose(joint[:, 0], [1, (w[0] + 3 * w[1]) / w.sum(), 3, np.nan], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"dropuot": 0.1}, "dropuot"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"recipe": "cake"}, "cake"),
+        ({"max_steps": 1}, "max_steps"),
+    ],
+)
+def test_bad_hyperparameters(params, message):
+    with pytest.raises(ValueError, match=message):
+        JAMIE(**params)
+
+
+def test_unknown_model():
+    with pytest.raises(ValueError, match="glue"):
+        get_model("glue")
+    with pytest.raises(AttributeError, match="GLUE"):
+        jsc.models.GLUE  # noqa: B018
