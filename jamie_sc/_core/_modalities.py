@@ -167,9 +167,11 @@ def cell_rows(mdata: MuData, name: str) -> NDArray[np.intp]:
 
 
 def read_latent(mdata: MuData, name: str, key: str) -> tuple[NDArray[np.float32], pd.Index]:
-    """Latent of the cells of one modality, and their names."""
+    """Latent of the cells of one modality that have one, and their names."""
     mod = mdata.mod[name]
-    return np.asarray(_lookup(mod.obsm, key, f"mdata[{name!r}].obsm"), dtype=np.float32), mod.obs_names
+    latent = np.asarray(_lookup(mod.obsm, key, f"mdata[{name!r}].obsm"), dtype=np.float32)
+    known = np.isfinite(latent).all(axis=1)
+    return latent[known], mod.obs_names[known]
 
 
 def check_values(X: NDArray | sp.csr_matrix, name: str, *, where: str) -> None:

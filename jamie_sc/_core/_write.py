@@ -73,14 +73,13 @@ def read_reduction(mdata: MuData, name: str, layer: str | None) -> dict[str, Any
     mod = mdata.mod[name]
     record = mod.uns.get("pca", {})
     if (
-        not {"mean", "scale", "variance"} <= set(record)
+        not {"mean", "scale", "variance", "bounds"} <= set(record)
         or "PCs" not in mod.varm
         or record["params"]["layer"] != (layer or "X")
     ):
         return None
     scores = np.asarray(mod.obsm["X_pca"], dtype=np.float32)[measured_cells(mod)]
-    params = {"clip": float(record["params"]["clip"]), "target_sum": record["params"].get("target_sum")}
-    return {**record, **params, "loadings": np.asarray(mod.varm["PCs"]), "scores": scores}
+    return {**record, "components": np.asarray(mod.varm["PCs"]).T, "scores": scores}
 
 
 def _in_order_of(mod: AnnData, cells: pd.Index, values: NDArray[np.float32]) -> NDArray[np.float32]:

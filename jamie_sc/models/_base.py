@@ -40,7 +40,7 @@ class FittedModality:
     inputs: Reducer
     """What the encoder reads: features, reduced."""
     outputs: Reducer
-    """What the decoder predicts; the same as `inputs` unless those are logged counts."""
+    """What the decoder predicts: features standardised, reduced; the same as `inputs` where those are, too."""
     layer: str | None = None
     use_rep: str | None = None
     n_rep: int | None = None
@@ -221,7 +221,7 @@ def read_folder(path: str | Path) -> dict[str, Any]:
     return {"config": (path / "config.json").read_text(), "weights": load_file(path / "weights.safetensors")}
 
 
-_ROLES, _PARTS = ("inputs", "outputs"), ("mean", "scale", "components", "variance")
+_ROLES, _PARTS = ("inputs", "outputs"), ("mean", "scale", "components", "variance", "bounds")
 
 
 def _modality_to_json(m: FittedModality) -> dict[str, Any]:
@@ -232,17 +232,13 @@ def _modality_to_json(m: FittedModality) -> dict[str, Any]:
         "use_rep": m.use_rep,
         "n_rep": m.n_rep,
     }
-    for role in _ROLES:
-        reducer: Reducer = getattr(m, role)
-        plain[role] = {"clip": None if np.isinf(reducer.clip) else reducer.clip, "target_sum": reducer.target_sum}
-    return plain
+    return plain | {f"{role}_target_sum": getattr(m, role).target_sum for role in _ROLES}
 
 
 def _modality_from_state(i: int, m: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> FittedModality:
     def reducer(role: str) -> Reducer:
-        mean, scale, components, variance = (arrays[f"{role}.{i}.{part}"] for part in _PARTS)
-        clip, target_sum = m[role]["clip"], m[role]["target_sum"]
-        return Reducer(mean, scale, components, variance, np.inf if clip is None else clip, target_sum)
+        mean, scale, components, variance, bounds = (arrays[f"{role}.{i}.{part}"] for part in _PARTS)
+        return Reducer(mean, scale, components, variance, bounds, m[f"{role}_target_sum"])
 
     return FittedModality(
         m["name"], tuple(m["var_names"]), reducer("inputs"), reducer("outputs"), m["layer"], m["use_rep"], m["n_rep"]

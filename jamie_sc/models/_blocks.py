@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 class Linear(nn.Module):
     """Fully connected layer, one weight matrix a member."""
 
-    def __init__(self, members: int, n_in: int, n_out: int) -> None:
+    def __init__(self, members: int, n_in: int, n_out: int, *, bias: bool = True) -> None:
         super().__init__()
         bound = 1 / math.sqrt(n_in)
         self.weight = nn.Parameter(torch.empty(members, n_out, n_in).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(members, n_out, 1).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, n_out, 1).uniform_(-bound, bound)) if bias else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(members, n_in, cells) -> (members, n_out, cells)."""
-        return torch.baddbmm(self.bias, self.weight, x)
+        return self.weight @ x if self.bias is None else torch.baddbmm(self.bias, self.weight, x)
 
 
 class BatchNorm(nn.Module):
@@ -65,6 +65,7 @@ class MLP(nn.Sequential):
     def __init__(self, members: int, widths: Sequence[int], *, dropout: float) -> None:
         hidden: list[nn.Module] = []
         for n_in, n_out in pairwise(widths[:-1]):
-            hidden += [Linear(members, n_in, n_out), BatchNorm(members, n_out), nn.LeakyReLU()]
+            # no bias: the normalisation that follows subtracts it
+            hidden += [Linear(members, n_in, n_out, bias=False), BatchNorm(members, n_out), nn.LeakyReLU()]
             hidden += [Dropout(dropout)] if dropout else []
         super().__init__(*hidden, Linear(members, widths[-2], widths[-1]))

@@ -16,7 +16,7 @@ from .._logging import logger
 from ._base import FittedModality, History, Model
 from ._batches import Batches, Links
 from ._blocks import MLP, Dropout
-from ._reducers import Reducer, default_n_components, holds_counts
+from ._reducers import Reducer, default_n_components, holds_counts, shares_unit
 from ._train import Patience, resolve_device, seeded, train
 
 if TYPE_CHECKING:
@@ -67,8 +67,10 @@ class JAMIEConfig:
     contrast: float = 3.0
     temperature: float = 0.17
     unit_scores: bool = True
-    log_counts: bool = True
-    """Where a modality holds counts, the encoder reads log(1 + counts at equal depth); the decoder predicts counts all the same."""
+    own_units: bool = True
+    """Where a modality's features share a unit (expression, peaks: non-negative, many zeros) its encoder reads them
+    without scaling each to the same spread, and counts as log(1 + counts at equal depth). The decoder predicts
+    standardised features all the same."""
 
 
 PAPER = {
@@ -91,7 +93,7 @@ PAPER = {
     "cross": 0.0,
     "contrast": 0.0,
     "unit_scores": False,
-    "log_counts": False,
+    "own_units": False,
 }
 """Section 4.8 and 4.10; the paper leaves optimiser and learning rate open (Adam, 1e-3)."""
 
@@ -271,11 +273,13 @@ class JAMIE(Model):
     def _prepare(self, m: Modality, reducer: Reducer | None, seed: int) -> FittedModality:
         config, clip = self.config, self.config.clip or math.inf
         k = reducer.n_components if reducer else config.n_components or default_n_components(*m.X.shape)
-        log = reducer.target_sum is not None if reducer else config.log_counts and holds_counts(m.X)
-        if log:
-            logger.info("%r holds counts: the encoder reads log(1 + counts at equal depth)", m.name)
-        inputs = reducer or Reducer.fit(m.X, n_components=k, clip=clip, log=log, seed=seed)
-        outputs = Reducer.fit(m.X, n_components=k, clip=clip, seed=seed) if log else inputs
+        log, own = (config.own_units and rule(m.X) for rule in (holds_counts, shares_unit))
+        options: dict[str, Any] = {"n_components": k, "clip": clip, "seed": seed}
+        inputs = reducer or Reducer.fit(m.X, log=log, standardize=not own, **options)
+        standardized = inputs.target_sum is None and not (inputs.scale == 1).all()
+        outputs = inputs if standardized else Reducer.fit(m.X, **options)
+        if inputs.target_sum is not None:
+            logger.info("%r holds counts: its encoder reads log(1 + counts at equal depth)", m.name)
         n_rep = None if m.rep is None else m.rep.shape[1]
         return FittedModality(m.name, tuple(m.var_names), inputs, outputs, m.layer, m.use_rep, n_rep)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reducer:
-    """Standardise each feature, clip it, rotate to principal components; invertible up to the components left out.
+    """Clip each feature, centre and scale it, rotate to principal components; invertible up to those left out.
 
     A sparse matrix stays sparse: its values are scaled, and the mean is subtracted in the space of the components.
     """
@@ -26,29 +26,45 @@ class Reducer:
     mean: NDArray[np.float32]
     """Mean of each feature, (p,)."""
     scale: NDArray[np.float32]
-    """Standard deviation of each feature, (p,); 1 for a constant one."""
+    """What each feature is divided by, (p,): its standard deviation, or 1."""
     components: NDArray[np.float32]
     """Principal axes, (k, p), orthonormal rows."""
     variance: NDArray[np.float32]
     """Variance of each component over the cells fitted, (k,)."""
-    clip: float = np.inf
-    """Values further than this from the mean, in standard deviations, are clipped, but never past zero."""
+    bounds: NDArray[np.float32]
+    """Lowest and highest value of each feature, (2, p), to which it is clipped; zero always lies between them."""
     target_sum: float | None = None
     """Counts are brought to this total a cell and logged, log(1 + x), before all else; None where they are not."""
 
     @classmethod
-    def fit(cls, X: Matrix, *, n_components: int, clip: float = np.inf, log: bool = False, seed: int = 0) -> Reducer:
+    def fit(
+        cls,
+        X: Matrix,
+        *,
+        n_components: int,
+        clip: float = np.inf,
+        log: bool = False,
+        standardize: bool = True,
+        seed: int = 0,
+    ) -> Reducer:
         """Fit to cells x features; there are at most as many components as the matrix has rank."""
         target_sum = float(np.median(_totals(X))) or 1.0 if log else None
         X = X if target_sum is None else _log_normalise(X, target_sum)
         mean, variance = _moments(X)
-        scale = np.sqrt(np.where(variance > 0, variance, 1))
-        X = _standardise(X, mean, scale, clip)
+        sd = np.sqrt(variance)
+        reach = clip * np.where(sd > 0, sd, 1)
+        bounds = np.stack([np.minimum(mean - reach, 0), np.maximum(mean + reach, 0)])
+        scale = np.where(sd > 0, sd, 1) if standardize else np.ones_like(sd)
         k = max(1, min(n_components, X.shape[1], X.shape[0] - 1))
-        pca = PCA(k, svd_solver=_solver(X, k), random_state=seed).fit(X)
-        mean32, scale32 = mean.astype(np.float32), scale.astype(np.float32)
-        components, variance = pca.components_.astype(np.float32), pca.explained_variance_.astype(np.float32)
-        return cls(mean32, scale32, components, variance, clip, target_sum)
+        pca = PCA(k, svd_solver=_solver(X, k), random_state=seed).fit(_scale(X, mean, scale, bounds))
+        return cls(
+            mean=mean.astype(np.float32),
+            scale=scale.astype(np.float32),
+            components=pca.components_.astype(np.float32),
+            variance=pca.explained_variance_.astype(np.float32),
+            bounds=bounds.astype(np.float32),
+            target_sum=target_sum,
+        )
 
     @property
     def n_components(self) -> int:
@@ -58,10 +74,9 @@ class Reducer:
     def transform(self, X: Matrix) -> NDArray[np.float32]:
         """Features, (n, p), to components, (n, k)."""
         X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
-        centre = (self.mean / self.scale if sp.issparse(X) else np.zeros_like(self.mean)) @ self.components.T
-        return np.asarray(
-            _standardise(X, self.mean, self.scale, self.clip) @ self.components.T - centre, dtype=np.float32
-        )
+        scores = _scale(X, self.mean, self.scale, self.bounds) @ self.components.T
+        centre = self.components @ (self.mean / self.scale) if sp.issparse(X) else 0
+        return np.asarray(scores - centre, dtype=np.float32)
 
     def inverse(
         self, scores: NDArray[np.float32], features: NDArray[np.intp] | slice = slice(None)
@@ -70,10 +85,25 @@ class Reducer:
         return scores @ (self.components[:, features] * self.scale[features]) + self.mean[features]
 
 
+def default_n_components(n_obs: int, n_vars: int) -> int:
+    """Number of components for a matrix of this size: one for every ten cells, 32 to 96."""
+    return min(max(n_obs // 10, 32), 96, n_vars)
+
+
+def shares_unit(X: Matrix) -> bool:
+    """True for non-negative values of which a tenth are zero: expression, peaks, methylation.
+
+    Their features have one unit, so their spreads mean something; electrophysiology's, say, have one each.
+    """
+    stored = X.data if sp.issparse(X) else X
+    n_zero = X.shape[0] * X.shape[1] - np.count_nonzero(stored)
+    return bool(n_zero >= 0.1 * X.shape[0] * X.shape[1] and (stored.size == 0 or stored.min() >= 0))
+
+
 def holds_counts(X: Matrix) -> bool:
     """True for non-negative integers that reach far enough (16) for a logarithm to matter."""
-    values = X.data if sp.issparse(X) else X
-    return bool(values.size and values.min() >= 0 and values.max() >= 16 and (values == np.floor(values)).all())
+    stored = X.data if sp.issparse(X) else X
+    return bool(stored.size and stored.min() >= 0 and stored.max() >= 16 and (stored == np.floor(stored)).all())
 
 
 def _totals(X: Matrix) -> NDArray[np.float64]:
@@ -87,13 +117,12 @@ def _log_normalise(X: Matrix, target_sum: float) -> Matrix:
     return sp.csr_matrix(X.multiply(factor[:, None])).log1p() if sp.issparse(X) else np.log1p(X * factor[:, None])
 
 
-def _standardise(X: Matrix, mean: NDArray, scale: NDArray, clip: float) -> Matrix:
+def _scale(X: Matrix, mean: NDArray, scale: NDArray, bounds: NDArray) -> Matrix:
     """Clip and divide; also subtract the mean, unless that would make a sparse matrix dense."""
-    low, high = np.minimum(mean - clip * scale, 0), np.maximum(mean + clip * scale, 0)
     if not sp.issparse(X):
-        return ((np.clip(X, low, high) - mean) / scale).astype(np.float32, copy=False)
-    X = X.tocsr()
-    data = np.clip(X.data, low[X.indices], high[X.indices]) / scale[X.indices]
+        return ((np.clip(X, *bounds) - mean) / scale).astype(np.float32, copy=False)
+    X = sp.csr_matrix(X)
+    data = np.clip(X.data, *bounds[:, X.indices]) / scale[X.indices]
     return sp.csr_matrix((data.astype(np.float32, copy=False), X.indices, X.indptr), shape=X.shape)
 
 
@@ -109,8 +138,3 @@ def _solver(X: Matrix, k: int) -> str:
     if sp.issparse(X):
         return "arpack" if k < min(X.shape) - 1 else "covariance_eigh"
     return "auto"
-
-
-def default_n_components(n_obs: int, n_vars: int) -> int:
-    """Number of components for a matrix of this size: one for every ten cells, 32 to 96."""
-    return min(max(n_obs // 10, 32), 96, n_vars)

@@ -52,7 +52,8 @@ def history(mdata: MuData, *, key: str | None = None, ax: Axes | None = None, sh
             ax.plot(frame.index, frame[term], label=str(term).replace("_", " "), linewidth=1.5)
     ax.set(xlabel="optimiser step", ylabel="loss term, unweighted", yscale="log")
     ax.spines[["top", "right"]].set_visible(False)
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    if ax.lines:
+        ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     if show:
         plt.show()
         return None

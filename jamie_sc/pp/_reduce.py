@@ -10,7 +10,7 @@ from .._compat import copy_of
 from .._core._modalities import per_modality, read_modalities
 from .._core._write import write_reduction
 from .._logging import logger
-from ..models._reducers import Reducer, default_n_components, holds_counts
+from ..models._reducers import Reducer, default_n_components, holds_counts, shares_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ def reduce(
     n_components: int | Mapping[str, int] | None = None,
     layer: str | Mapping[str, str] | None = None,
     clip: float = 10.0,
-    log_counts: bool = True,
+    own_units: bool = True,
     rng: int | np.random.Generator | None = 0,
     copy: bool = False,
 ) -> MuData | None:
@@ -48,8 +48,10 @@ def reduce(
     clip
         Values further than this from their feature's mean, in standard deviations, are clipped (never past zero, so that
         a sparse matrix stays sparse).
-    log_counts
-        Bring counts (non-negative integers that reach 16) to an equal total a cell, the median, and log them first.
+    own_units
+        Leave features that share a unit (non-negative values of which a tenth are zero: expression, peaks) on their own
+        scale instead of standardising each, which weighs noise less; and bring counts (non-negative integers that
+        reach 16) to an equal total a cell, the median, and log them first. `False` standardises whatever there is.
     rng
         Seed of the randomised solver.
     copy
@@ -64,7 +66,7 @@ def reduce(
     `mdata.mod[m].varm["PCs"]`
         Loadings, (features, components).
     `mdata.mod[m].uns["pca"]`
-        `mean` and `scale` of each feature, `variance` of each component, and `params`. With them
+        `mean`, `scale` and clipping `bounds` of each feature, `variance` of each component, and `params`. With them
         ``X_pca @ PCs.T * scale + mean`` gives the features back; logged ones if `params` has a `target_sum`.
 
     Raises
@@ -93,7 +95,8 @@ def reduce(
     mdata = copy_of(mdata) if copy else mdata
     for m in read:
         k = wanted[m.name] or default_n_components(*m.X.shape)
-        reducer = Reducer.fit(m.X, n_components=k, clip=clip, log=log_counts and holds_counts(m.X), seed=seed)
+        log, own = (own_units and rule(m.X) for rule in (holds_counts, shares_unit))
+        reducer = Reducer.fit(m.X, n_components=k, clip=clip, log=log, standardize=not own, seed=seed)
         params = {"n_components": reducer.n_components, "clip": clip, "layer": layers[m.name] or "X"}
         if reducer.target_sum is not None:
             params["target_sum"] = reducer.target_sum
@@ -102,7 +105,8 @@ def reduce(
             m,
             scores=reducer.transform(m.X),
             loadings=reducer.components.T,
-            record={"params": params, "mean": reducer.mean, "scale": reducer.scale, "variance": reducer.variance},
+            record={"params": params}
+            | {part: getattr(reducer, part) for part in ("mean", "scale", "variance", "bounds")},
         )
         logger.info("reduced %r to %d components: mdata[%r].obsm['X_pca']", m.name, reducer.n_components, m.name)
     return mdata if copy else None

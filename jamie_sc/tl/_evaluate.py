@@ -111,6 +111,10 @@ def evaluate(
         raise ValueError(msg)
     complete = _complete_cells(mdata, data)
     generator = np.random.default_rng(rng)
+    for option, value in {"n_splits": n_splits, "n_neighbors": n_neighbors}.items():
+        if value < 1:
+            msg = f"{option} is {value}: at least 1 is needed."
+            raise ValueError(msg)
     if labels_key is not None:
         for name in names:
             obs_column(mdata, name, labels_key)

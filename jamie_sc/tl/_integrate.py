@@ -162,11 +162,9 @@ def stored_reducer(mdata: MuData, modality: Modality) -> Reducer | None:
     record = read_reduction(mdata, modality.name, modality.layer)
     if record is None:
         return None
-    parts = (np.asarray(record[part], dtype=np.float32) for part in ("mean", "scale", "loadings", "variance"))
-    mean, scale, loadings, variance = parts
-    reducer = Reducer(
-        mean, scale, np.ascontiguousarray(loadings.T), variance, clip=record["clip"], target_sum=record["target_sum"]
-    )
+    parts = ("mean", "scale", "components", "variance", "bounds")
+    mean, scale, components, variance, bounds = (np.ascontiguousarray(record[part], np.float32) for part in parts)
+    reducer = Reducer(mean, scale, components, variance, bounds, record["params"].get("target_sum"))
     head = slice(0, 100)
     if len(mean) != modality.X.shape[1] or not np.allclose(
         reducer.transform(modality.X[head]), record["scores"][head], rtol=1e-3, atol=1e-2

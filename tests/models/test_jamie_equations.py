@@ -33,7 +33,8 @@ def links_of(F):
 
 
 def layer(x, linear):
-    return linear.weight[0].detach().numpy() @ x + linear.bias[0].detach().numpy()
+    bias = 0 if linear.bias is None else linear.bias[0].detach().numpy()
+    return linear.weight[0].detach().numpy() @ x + bias
 
 
 def mlp(x, network):

@@ -1,0 +1,155 @@
+"""What the benchmark scripts share: scores of a trained model, peers' predictions, and tables of medians over seeds."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
+from sklearn.neighbors import KNeighborsRegressor
+
+import jamie_sc as jsc
+from jamie_sc import metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mudata import MuData
+
+Scores = dict[str, float]
+
+
+def dense(X: Any) -> np.ndarray:
+    return X.toarray() if sp.issparse(X) else np.asarray(X)
+
+
+def split(mdata: MuData, test: np.ndarray) -> tuple[MuData, MuData]:
+    """Training and test cells: views, the way a user would take them."""
+    return mdata[np.setdiff1d(np.arange(mdata.n_obs), test)], mdata[np.sort(test)]
+
+
+def standardized(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    sd = train.std(axis=0)
+    return (train - train.mean(axis=0)) / np.where(sd > 0, sd, 1), (test - train.mean(axis=0)) / np.where(sd > 0, sd, 1)
+
+
+def baselines(train: MuData, test: MuData, a: str, b: str) -> dict[str, np.ndarray]:
+    """Predictions of b from a: the paper's 5 nearest neighbours, a better neighbour method, ridge."""
+    X, X_test = standardized(dense(train[a].X), dense(test[a].X))
+    Y = dense(train[b].X)
+    pca = PCA(min(50, X.shape[1]), random_state=0).fit(X)
+    knn = KNeighborsRegressor(20).fit(pca.transform(X), Y)
+    mean, sd = Y.mean(axis=0), np.where(Y.std(axis=0) > 0, Y.std(axis=0), 1)
+    ridge = RidgeCV(np.logspace(1, 6, 11)).fit(X, (Y - mean) / sd)
+    return {
+        "KNN, k = 5": KNeighborsRegressor(5).fit(X, Y).predict(X_test),
+        "KNN, k = 20, 50 PCs": knn.predict(pca.transform(X_test)),
+        "ridge": ridge.predict(X_test) * sd + mean,
+    }
+
+
+def alignment(latents: Sequence[np.ndarray], labels: np.ndarray) -> Scores:
+    """Label transfer accuracy (trained on the second modality, scored on the first) and FOSCTTM."""
+    return {
+        "LTA": metrics.label_transfer_accuracy(*latents, labels, labels),
+        "FOSCTTM": metrics.foscttm(*latents),
+    }
+
+
+def imputation(measured: np.ndarray, imputed: np.ndarray, knn: np.ndarray, name: str) -> Scores:
+    """Mean Pearson over features, and how many are better than by 5 nearest neighbours."""
+    ours, theirs = metrics.pearson(measured, imputed), metrics.pearson(measured, knn)
+    auroc, auroc_knn = metrics.auroc(measured, imputed), metrics.auroc(measured, knn)
+    return {
+        name: ours.mean(),
+        f"{name} > KNN": (ours > theirs).sum(),
+        f"{name} > KNN, AUROC": (auroc > auroc_knn).sum(),
+        "features": len(ours),
+    }
+
+
+def in_sample(mdata: MuData, seed: int, **options: Any) -> Scores:
+    """Train on every cell and score the same cells."""
+    mdata = mdata[:]  # a view: the caller's object stays as it is
+    started = time.perf_counter()
+    jsc.tl.integrate(mdata, rng=seed, progress=False, **options)
+    seconds = time.perf_counter() - started
+    latents = [mdata[m].obsm["X_jamie"] for m in mdata.mod]
+    return alignment(latents, mdata.obs["cell_type"].astype(str).to_numpy()) | {"seconds": seconds}
+
+
+def held_out(mdata: MuData, test: np.ndarray, seed: int, **options: Any) -> Scores:
+    """Train on the other cells, map the test cells with `map_query`, impute both ways."""
+    train, query = split(mdata, test)
+    started = time.perf_counter()
+    jsc.tl.integrate(train, rng=seed, progress=False, **options)
+    seconds = time.perf_counter() - started
+    jsc.tl.map_query(query, train)
+    a, b = mdata.mod
+    scores = alignment([query[m].obsm["X_jamie"] for m in (a, b)], query.obs["cell_type"].astype(str).to_numpy())
+    for source, target in ((a, b), (b, a)):
+        imputed = jsc.get.imputed(query, source=source, target=target)[query[target].obs_names].X
+        knn = baselines(train, query, source, target)["KNN, k = 5"]
+        scores |= imputation(dense(query[target].X), imputed, knn, f"{source} -> {target}")
+    return scores | {"seconds": seconds}
+
+
+def scglue(mdata: MuData, test: np.ndarray, seed: int) -> Scores:
+    """CLUE as scglue 0.4.1 has it, its own defaults but for what the data ask for: Normal, pairing by obs_names."""
+    import anndata as ad
+    import scglue.models as peer
+
+    train, query = split(mdata, test)
+    parts: dict[str, tuple[ad.AnnData, ad.AnnData]] = {}
+    for name in mdata.mod:
+        X, X_test = standardized(dense(train[name].X), dense(query[name].X))
+        fit, new = (
+            ad.AnnData(v.astype(np.float32), obs=o.obs[[]]) for v, o in ((X, train[name]), (X_test, query[name]))
+        )
+        if X.shape[1] > 100:
+            pca = PCA(100, random_state=0).fit(X)
+            fit.obsm["X_pca"], new.obsm["X_pca"] = pca.transform(X), pca.transform(X_test)
+        for adata in (fit, new):
+            rep = {"use_rep": "X_pca"} if "X_pca" in adata.obsm else {}
+            peer.configure_dataset(adata, "Normal", use_highly_variable=False, use_obs_names=True, **rep)
+        parts[name] = (fit, new)
+    started = time.perf_counter()
+    model = peer.SCCLUEModel({name: fit for name, (fit, _) in parts.items()}, latent_dim=20, random_seed=seed)
+    model.compile()
+    model.fit({name: fit for name, (fit, _) in parts.items()}, max_epochs=400)
+    seconds = time.perf_counter() - started
+    latents = [model.encode_data(name, new) for name, (_, new) in parts.items()]
+    latents = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in latents]
+    scores = alignment(latents, query.obs["cell_type"].astype(str).to_numpy())
+    a, b = mdata.mod
+    for source, target in ((a, b), (b, a)):
+        imputed = dense(model.cross_predict(source, target, parts[source][1]))
+        sd, mean = dense(train[target].X).std(axis=0), dense(train[target].X).mean(axis=0)
+        knn = baselines(train, query, source, target)["KNN, k = 5"]
+        scores |= imputation(dense(query[target].X), imputed * sd + mean, knn, f"{source} -> {target}")
+    return scores | {"seconds": seconds}
+
+
+def medians(run: Callable[[int], Scores], seeds: Sequence[int]) -> Scores:
+    """The median of every score over seeds."""
+    return pd.DataFrame([run(seed) for seed in seeds]).median().to_dict()
+
+
+def show(title: str, rows: dict[str, Scores]) -> None:
+    """Print a table in Markdown."""
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    whole = [c for c in frame if "> KNN" in c or c == "features"]
+    text = frame.map(lambda v: "" if pd.isna(v) else f"{v:.4f}").astype(object)
+    for column in whole:
+        text[column] = [("" if pd.isna(v) else f"{v:.0f}") for v in frame[column]]
+    if "seconds" in frame:
+        text["seconds"] = [("" if pd.isna(v) else f"{v:.1f}") for v in frame["seconds"]]
+    lines = ["| " + " | ".join(["", *map(str, text.columns)]) + " |", "|" + " --- |" * (text.shape[1] + 1)]
+    lines += [
+        "| " + " | ".join([str(name), *row]) + " |" for name, row in zip(text.index, text.to_numpy(), strict=True)
+    ]
+    print(f"\n{title}\n\n" + "\n".join(lines), flush=True)
