@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
+
+os.environ.setdefault("NUMBA_NUM_THREADS", "1")  # else UMAP gives torch as many threads, which wait on each other
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt

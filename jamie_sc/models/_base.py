@@ -216,7 +216,7 @@ def read_folder(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     for name in ("config.json", "weights.safetensors"):
         if not (path / name).is_file():
-            msg = f"{path} holds no model: {name} is missing. A model's folder is written by jamie_sc.models.save."
+            msg = f"{path} holds no model: {name} is missing. A model's folder is written by its method save(path)."
             raise FileNotFoundError(msg)
     return {"config": (path / "config.json").read_text(), "weights": load_file(path / "weights.safetensors")}
 

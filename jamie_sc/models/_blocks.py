@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,16 +45,21 @@ class BatchNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout with a probability rounded to 1/256: a random byte a value, eight to a draw, where torch takes a draw each."""
+    """Dropout; on the CPU by a random byte a value, eight to a draw, which takes a third of the time of a draw each.
+
+    The probability is rounded to 1/256 there.
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self.threshold = round(256 * p)
+        self.p, self.threshold = p, round(256 * p)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as `x`; `x` itself in evaluation."""
-        if not self.training:
+        if not self.training or self.p == 0:
             return x
+        if x.device.type != "cpu":
+            return functional.dropout(x, self.p)
         draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64, device=x.device).random_(-(2**63), None)
         keep = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold
         return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))

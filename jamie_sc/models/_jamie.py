@@ -47,7 +47,7 @@ class JAMIEConfig:
     hidden: tuple[int, ...] | None = (192, 96)
     """Widths of the encoder's hidden layers, reversed in the decoder; None: the paper's 2d, d, g (section 4.1)."""
     dropout: float = 0.3
-    input_dropout: float = 0.1
+    input_dropout: float = 0.05
     """Dropout of the components that the encoder reads."""
     batch_size: int = 384
     tempering: float = 0.5
@@ -65,7 +65,7 @@ class JAMIEConfig:
     reconstruction: float = 1.0
     cross: float = 2.0
     contrast: float = 3.0
-    temperature: float = 0.17
+    temperature: float = 0.12
     unit_scores: bool = True
     own_units: bool = True
     """Where a modality's features share a unit (expression, peaks: non-negative, many zeros) its encoder reads them

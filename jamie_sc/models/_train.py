@@ -142,10 +142,14 @@ def _bar(n_steps: int, steps_per_epoch: int, progress: bool | None) -> tqdm:  # 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Torch's generators start from a seed inside, and are back where they were afterwards."""
-    accelerators = [device] if device.type != "cpu" else []
-    with torch.random.fork_rng(accelerators, device_type="cuda" if device.type == "cpu" else device.type):
-        torch.manual_seed(seed)
-        yield
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        if mps is not None:
+            torch.mps.set_rng_state(mps)
 
 
 def resolve_device(device: str) -> torch.device:
