@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 N_WAVES = 24  # random Fourier features behind one modality
 FREQUENCY = 1.5  # their standard deviation in radians per branch length: low, so that the map is smooth
 SCATTER = 0.06  # of the cells around their branch, in branch lengths
-STATE = 0.3  # spread of the cells in the dimensions besides the tree's plane, in branch lengths
+STATE = 0.25  # spread of the cells in the dimensions besides the tree's plane, in branch lengths
 
 
 def simulated(
@@ -29,7 +29,7 @@ def simulated(
     *,
     n_features: Sequence[int] = (1000, 2000),
     n_branches: int = 3,
-    n_latent: int = 4,
+    n_latent: int = 6,
     noise: float | Sequence[float] = (0.1, 0.2),
     paired_fraction: float = 1.0,
     shuffle: bool = False,

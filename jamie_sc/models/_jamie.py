@@ -34,43 +34,63 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class JAMIEConfig:
-    """Hyperparameters of JAMIE; the values here are the default recipe."""
+    """Hyperparameters of JAMIE; the values here are the default recipe, chosen on validation cells."""
 
-    latent_dim: int = 32
-    """g, latent dimensions of a member."""
-    members: int = 1
-    """Networks trained side by side; their latents are joined, their predictions averaged."""
+    # What the networks read and predict
     n_components: int | None = None
-    """Principal components that the encoder reads; None: by the number of cells and features."""
+    """Principal components of each modality; None: one for every ten cells, 32 to 96."""
     clip: float | None = 10.0
     """Standard deviations from the mean at which a feature's values are clipped; None never."""
-    hidden: tuple[int, ...] | None = (192, 96)
-    """Widths of the encoder's hidden layers, reversed in the decoder; None: the paper's 2d, d, g (section 4.1)."""
-    dropout: float = 0.3
-    input_dropout: float = 0.05
-    """Dropout of the components that the encoder reads."""
-    batch_size: int = 384
-    tempering: float = 0.5
-    min_steps: int | None = None
-    """Steps over which the KL term is annealed, and before which training does not stop; None: two thirds of all."""
-    max_steps: int | None = None
-    """Optimiser steps; None: by the number of cells."""
-    max_lapses: int | None = None
-    min_change: float = 0.0
-    learning_rate: float = 3e-3
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    kl: float = 0.032
-    """Weight of Equation 4; the weights that follow are those of Equation 1 over the paper's reconstruction weight."""
-    combination: float = 32.0
-    reconstruction: float = 1.0
-    cross: float = 2.0
-    contrast: float = 3.0
-    temperature: float = 0.12
-    unit_scores: bool = True
     own_units: bool = True
     """Where a modality's features share a unit (expression, peaks: non-negative, many zeros) its encoder reads them
     without scaling each to the same spread, and counts as log(1 + counts at equal depth). The decoder predicts
     standardised features all the same."""
+    unit_scores: bool = True
+    """Divide components by one common number, so that they are of order 1 and large ones weigh more."""
+
+    # Networks
+    latent_dim: int = 32
+    """g, latent dimensions of a member."""
+    members: int = 1
+    """Networks trained side by side; their latents are joined, their predictions averaged."""
+    hidden: tuple[int, ...] | None = (192, 96)
+    """Widths of the encoder's hidden layers, reversed in the decoder; None: the paper's 2d, d, g (section 4.1)."""
+    dropout: float = 0.3
+    """Dropout of the hidden layers."""
+    input_dropout: float = 0.05
+    """Dropout of the components that the encoder reads."""
+
+    # Weights of the loss terms (Equation 1); the ratio of the first three is the paper's
+    kl: float = 0.032
+    """Equation 4, where it is multiplied by kappa."""
+    combination: float = 32.0
+    """Equation 6, alpha."""
+    reconstruction: float = 1.0
+    """Equation 7, beta."""
+    cross: float = 2.0
+    """Reconstruction of a paired cell's other modality from this modality's own latent: what imputation does."""
+    contrast: float = 3.0
+    """Cross-entropy of telling a paired cell's partner from the other cells of the batch."""
+    temperature: float = 0.12
+    """What cosines are divided by in the contrast: the lower, the more the nearest cells matter."""
+
+    # Training
+    batch_size: int = 384
+    """Cells in a batch."""
+    tempering: float = 0.5
+    """Power of a group's size that its share of the batch grows with; groups are cells with the same modalities."""
+    learning_rate: float = 3e-3
+    """Adam's, at its peak."""
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    """Of the learning rate."""
+    max_steps: int | None = None
+    """Optimiser steps; None: 600 at 1,000 cells, growing with the square root of the cells."""
+    min_steps: int | None = None
+    """Steps over which kappa goes from 0 to 1, and before which training does not stop; None: two thirds of all."""
+    max_lapses: int | None = None
+    """Stop after so many epochs without a better loss; None never."""
+    min_change: float = 0.0
+    """A better loss is lower by more than this."""
 
 
 PAPER = {
