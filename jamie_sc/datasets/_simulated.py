@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 N_WAVES = 24  # random Fourier features behind one modality
-FREQUENCY = 1.5  # their standard deviation in radians per branch length: low, so that the map is smooth
+FREQUENCY = 0.75  # their standard deviation in radians per branch length: low, so that the map is smooth
 SCATTER = 0.06  # of the cells around their branch, in branch lengths
-STATE = 0.25  # spread of the cells in the dimensions besides the tree's plane, in branch lengths
+STATE = 0.2  # spread of the cells in the dimensions besides the tree's plane, in branch lengths
 
 
 def simulated(

@@ -40,7 +40,7 @@ class FittedModality:
     inputs: Reducer
     """What the encoder reads: features, reduced."""
     outputs: Reducer
-    """What the decoder predicts: features standardised, reduced; the same as `inputs` where those are, too."""
+    """What the decoder predicts: features standardised, reduced, without the noise."""
     layer: str | None = None
     use_rep: str | None = None
     n_rep: int | None = None
@@ -221,7 +221,7 @@ def read_folder(path: str | Path) -> dict[str, Any]:
     return {"config": (path / "config.json").read_text(), "weights": load_file(path / "weights.safetensors")}
 
 
-_ROLES, _PARTS = ("inputs", "outputs"), ("mean", "scale", "components", "variance", "bounds")
+_ROLES, _PARTS = ("inputs", "outputs"), ("mean", "scale", "components", "variance", "shrinkage", "bounds")
 
 
 def _modality_to_json(m: FittedModality) -> dict[str, Any]:
@@ -237,8 +237,8 @@ def _modality_to_json(m: FittedModality) -> dict[str, Any]:
 
 def _modality_from_state(i: int, m: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> FittedModality:
     def reducer(role: str) -> Reducer:
-        mean, scale, components, variance, bounds = (arrays[f"{role}.{i}.{part}"] for part in _PARTS)
-        return Reducer(mean, scale, components, variance, bounds, m[f"{role}_target_sum"])
+        parts = {part: arrays[f"{role}.{i}.{part}"] for part in _PARTS}
+        return Reducer(**parts, target_sum=m[f"{role}_target_sum"])
 
     return FittedModality(
         m["name"], tuple(m["var_names"]), reducer("inputs"), reducer("outputs"), m["layer"], m["use_rep"], m["n_rep"]

@@ -39,12 +39,14 @@ class JAMIEConfig:
     # What the networks read and predict
     n_components: int | None = None
     """Principal components of each modality; None: one for every ten cells, 32 to 96."""
-    clip: float | None = 10.0
+    clip: float | None = 5.0
     """Standard deviations from the mean at which a feature's values are clipped; None never."""
     own_units: bool = True
     """Where a modality's features share a unit (expression, peaks: non-negative, many zeros) its encoder reads them
     without scaling each to the same spread, and counts as log(1 + counts at equal depth). The decoder predicts
     standardised features all the same."""
+    denoise: bool = True
+    """Shrink the components that the decoder learns from by the noise in them, so that it does not learn that."""
     unit_scores: bool = True
     """Divide components by one common number, so that they are of order 1 and large ones weigh more."""
 
@@ -112,6 +114,7 @@ PAPER = {
     "reconstruction": 31.25,
     "cross": 0.0,
     "contrast": 0.0,
+    "denoise": False,
     "unit_scores": False,
     "own_units": False,
 }
@@ -253,7 +256,14 @@ class JAMIE(Model):
         self.modalities, self.history = (), History()
 
     def _check(self) -> None:
-        at_least = {"latent_dim": 1, "members": 1, "n_components": 1, "batch_size": 2, "max_steps": 2, "max_lapses": 1}
+        at_least = {
+            "latent_dim": 1,
+            "members": 1,
+            "n_components": 1,
+            "batch_size": 2,
+            "max_steps": 2,
+            "max_lapses": 1,
+        }
         for name, least in at_least.items():
             if (value := getattr(self.config, name)) is not None and value < least:
                 msg = f"{name} is {value}: it must be at least {least}."
@@ -297,7 +307,8 @@ class JAMIE(Model):
         options: dict[str, Any] = {"n_components": k, "clip": clip, "seed": seed}
         inputs = reducer or Reducer.fit(m.X, log=log, standardize=not own, **options)
         standardized = inputs.target_sum is None and not (inputs.scale == 1).all()
-        outputs = inputs if standardized else Reducer.fit(m.X, **options)
+        plain = standardized and not config.denoise
+        outputs = inputs if plain else Reducer.fit(m.X, denoise=config.denoise, **options)
         if inputs.target_sum is not None:
             logger.info("%r holds counts: its encoder reads log(1 + counts at equal depth)", m.name)
         n_rep = None if m.rep is None else m.rep.shape[1]

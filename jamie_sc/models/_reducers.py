@@ -30,7 +30,9 @@ class Reducer:
     components: NDArray[np.float32]
     """Principal axes, (k, p), orthonormal rows."""
     variance: NDArray[np.float32]
-    """Variance of each component over the cells fitted, (k,)."""
+    """Variance of each component over the cells fitted, as `transform` returns it, (k,)."""
+    shrinkage: NDArray[np.float32]
+    """What each component is multiplied by, (k,): 1, or less where noise is taken out."""
     bounds: NDArray[np.float32]
     """Lowest and highest value of each feature, (2, p), to which it is clipped; zero always lies between them."""
     target_sum: float | None = None
@@ -45,6 +47,7 @@ class Reducer:
         clip: float = np.inf,
         log: bool = False,
         standardize: bool = True,
+        denoise: bool = False,
         seed: int = 0,
     ) -> Reducer:
         """Fit to cells x features; there are at most as many components as the matrix has rank."""
@@ -57,11 +60,13 @@ class Reducer:
         scale = np.where(sd > 0, sd, 1) if standardize else np.ones_like(sd)
         k = max(1, min(n_components, X.shape[1], X.shape[0] - 1))
         pca = PCA(k, svd_solver=_solver(X, k), random_state=seed).fit(_scale(X, mean, scale, bounds))
+        shrinkage = _optimal_shrinkage(pca, n_obs=X.shape[0]) if denoise else np.ones(k)
         return cls(
             mean=mean.astype(np.float32),
             scale=scale.astype(np.float32),
             components=pca.components_.astype(np.float32),
-            variance=pca.explained_variance_.astype(np.float32),
+            variance=(pca.explained_variance_ * shrinkage**2).astype(np.float32),
+            shrinkage=shrinkage.astype(np.float32),
             bounds=bounds.astype(np.float32),
             target_sum=target_sum,
         )
@@ -76,7 +81,7 @@ class Reducer:
         X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
         scores = _scale(X, self.mean, self.scale, self.bounds) @ self.components.T
         centre = self.components @ (self.mean / self.scale) if sp.issparse(X) else 0
-        return np.asarray(scores - centre, dtype=np.float32)
+        return np.asarray((scores - centre) * self.shrinkage, dtype=np.float32)
 
     def inverse(
         self, scores: NDArray[np.float32], features: NDArray[np.intp] | slice = slice(None)
@@ -88,6 +93,23 @@ class Reducer:
 def default_n_components(n_obs: int, n_vars: int) -> int:
     """Number of components for a matrix of this size: one for every ten cells, 32 to 96."""
     return min(max(n_obs // 10, 32), 96, n_vars)
+
+
+def _optimal_shrinkage(pca: PCA, *, n_obs: int) -> NDArray[np.float64]:
+    """How much of each component to keep so that the error against the noise-free matrix is least.
+
+    Gavish and Donoho (2017), Frobenius loss: with beta features a cell and a singular value y in units of the noise, y
+    shrinks to sqrt((y^2 - beta - 1)^2 - 4 beta) / y, and to nothing below 1 + sqrt(beta). The noise is what is left
+    after the components, spread over the other dimensions.
+    """
+    k, n_vars = pca.components_.shape
+    total = pca.explained_variance_.sum() / pca.explained_variance_ratio_.sum()
+    noise = (total - pca.explained_variance_.sum()) / max(n_vars - k, 1)
+    if noise <= 1e-6 * total:
+        return np.ones(k)
+    beta, y2 = n_vars / n_obs, pca.explained_variance_ / noise
+    kept = np.sqrt(np.maximum((y2 - beta - 1) ** 2 - 4 * beta, 0)) / y2
+    return np.where(y2 > (1 + np.sqrt(beta)) ** 2, kept, 0)
 
 
 def shares_unit(X: Matrix) -> bool:

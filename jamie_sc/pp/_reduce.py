@@ -24,7 +24,7 @@ def reduce(
     modalities: Sequence[str] | None = None,
     n_components: int | Mapping[str, int] | None = None,
     layer: str | Mapping[str, str] | None = None,
-    clip: float = 10.0,
+    clip: float = 5.0,
     own_units: bool = True,
     rng: int | np.random.Generator | None = 0,
     copy: bool = False,

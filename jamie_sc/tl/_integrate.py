@@ -162,11 +162,14 @@ def stored_reducer(mdata: MuData, modality: Modality) -> Reducer | None:
     record = read_reduction(mdata, modality.name, modality.layer)
     if record is None:
         return None
-    parts = ("mean", "scale", "components", "variance", "bounds")
-    mean, scale, components, variance, bounds = (np.ascontiguousarray(record[part], np.float32) for part in parts)
-    reducer = Reducer(mean, scale, components, variance, bounds, record["params"].get("target_sum"))
+    parts = {
+        part: np.ascontiguousarray(record[part], np.float32)
+        for part in ("mean", "scale", "components", "variance", "bounds")
+    }
+    ones, target_sum = np.ones_like(parts["variance"]), record["params"].get("target_sum")
+    reducer = Reducer(**parts, shrinkage=ones, target_sum=target_sum)
     head = slice(0, 100)
-    if len(mean) != modality.X.shape[1] or not np.allclose(
+    if len(reducer.mean) != modality.X.shape[1] or not np.allclose(
         reducer.transform(modality.X[head]), record["scores"][head], rtol=1e-3, atol=1e-2
     ):
         msg = (

@@ -78,6 +78,26 @@ def test_cells_without_counts_are_zero_and_not_nan(counts):
         assert np.isfinite(Reducer.fit(X, n_components=5, log=True).transform(X)).all()
 
 
+def test_denoising_comes_closer_to_the_truth():
+    """Rank 3 in noise: shrunk components are nearer to the noise-free matrix than plain ones; noise alone leaves none."""
+    rng = np.random.default_rng(0)
+    truth = rng.standard_normal((150, 3)) @ rng.standard_normal((3, 200))
+    noisy = (truth + 2 * rng.standard_normal(truth.shape)).astype(np.float32)
+    error = {}
+    for denoise in (False, True):
+        reducer = Reducer.fit(noisy, n_components=30, denoise=denoise)
+        error[denoise] = np.square(reducer.inverse(reducer.transform(noisy)) - truth).mean()
+    assert error[True] < 0.7 * error[False]
+    assert reducer.shrinkage[2] > 0.9 > 0.7 > reducer.shrinkage[3]
+    np.testing.assert_allclose(reducer.transform(noisy).var(axis=0, ddof=1), reducer.variance, rtol=1e-3, atol=1e-6)
+    noise = Reducer.fit(rng.standard_normal((150, 200)).astype(np.float32), n_components=30, denoise=True)
+    assert noise.shrinkage.max() < 0.7
+
+
+def test_without_noise_nothing_is_taken_out(counts):
+    np.testing.assert_array_equal(Reducer.fit(counts, n_components=40, denoise=True).shrinkage, 1)
+
+
 def test_constant_feature(counts):
     counts[:, 0] = 5
     reducer = Reducer.fit(counts, n_components=39)

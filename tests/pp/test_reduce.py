@@ -113,7 +113,9 @@ def test_clip_limits_an_outlier(mdata):
 
 def test_counts_are_logged_at_equal_depth(counts):
     for name in counts.mod:
-        counts[name].X[0, 0] = 20
+        X = counts[name].X.tolil()
+        X[0, 0] = 20
+        counts[name].X = X.tocsr()
     jsc.pp.reduce(counts, n_components=100, clip=np.inf)
     rna = counts["rna"]
     X = rna.X.toarray()
