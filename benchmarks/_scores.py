@@ -127,7 +127,7 @@ def scglue(mdata: MuData, test: np.ndarray, seed: int) -> Scores:
     scores = alignment(latents, query.obs["cell_type"].astype(str).to_numpy())
     a, b = mdata.mod
     for source, target in ((a, b), (b, a)):
-        imputed = dense(model.cross_predict(source, target, parts[source][1]))
+        imputed = dense(model.cross_predict((source, target), parts[source][1]).X)
         sd, mean = dense(train[target].X).std(axis=0), dense(train[target].X).mean(axis=0)
         knn = baselines(train, query, source, target)["KNN, k = 5"]
         scores |= imputation(dense(query[target].X), imputed * sd + mean, knn, f"{source} -> {target}")

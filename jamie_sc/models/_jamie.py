@@ -62,10 +62,10 @@ class JAMIEConfig:
     input_dropout: float = 0.05
     """Dropout of the components that the encoder reads."""
 
-    # Weights of the loss terms (Equation 1); the ratio of the first three is the paper's
+    # Weights of the loss terms (Equation 1); the ratio of KL and reconstruction is the paper's
     kl: float = 0.032
     """Equation 4, where it is multiplied by kappa."""
-    combination: float = 32.0
+    combination: float = 12.0
     """Equation 6, alpha."""
     reconstruction: float = 1.0
     """Equation 7, beta."""
@@ -77,7 +77,7 @@ class JAMIEConfig:
     """What cosines are divided by in the contrast: the lower, the more the nearest cells matter."""
 
     # Training
-    batch_size: int = 384
+    batch_size: int = 192
     """Cells in a batch."""
     tempering: float = 0.5
     """Power of a group's size that its share of the batch grows with; groups are cells with the same modalities."""
