@@ -31,7 +31,7 @@ MIN_CELLS = 10
 """Fewer cells of a modality, or fewer pairs, are no batch to train on."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FittedModality:
     """What the model keeps of a modality: enough to read new cells of it, and to write imputed ones."""
 

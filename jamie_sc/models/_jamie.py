@@ -169,22 +169,26 @@ def loss_terms(
     links: Mapping[tuple[int, int], Links],
     *,
     n_features: Sequence[int],
-    temperature: float,
+    config: JAMIEConfig,
 ) -> dict[str, torch.Tensor]:
-    """Every loss term of a batch, unweighted; inputs x and targets y of each modality are (features, cells)."""
+    """Loss terms of a batch that have a weight, unweighted; inputs x and targets y of each modality are (features, cells)."""
     posteriors = [network.encode(k, x_k) for k, x_k in enumerate(x)]
     latents = [mean + torch.randn_like(mean) * (0.5 * log_variance).exp() for mean, log_variance in posteriors]
     aggregates = network.aggregate(latents, links)
     pairs = zip(latents, aggregates, strict=True)
-    own, cross = _reconstructions(network, latents, aggregates, y, links, n_features)
-    directions = [F.normalize(mean, dim=1) for mean, _ in posteriors]
-    return {
+    crossed = links if config.cross else {}
+    own, cross = _reconstructions(network, latents, aggregates, y, crossed, n_features)
+    terms = {
         "kl": _sum(_kl(mean, log_variance) for mean, log_variance in posteriors),
         "combination": _sum((L - M).square().mean() for L, M in pairs),  # Equation 6
         "reconstruction": own,
-        "cross": cross,
-        "contrast": _sum(_contrast(directions[a], directions[b], link, temperature) for (a, b), link in links.items()),
     }
+    if config.cross:
+        terms["cross"] = cross
+    if config.contrast:
+        u = [F.normalize(mean, dim=1) for mean, _ in posteriors]
+        terms["contrast"] = _sum(_contrast(u[a], u[b], link, config.temperature) for (a, b), link in links.items())
+    return terms
 
 
 def _kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
@@ -336,9 +340,7 @@ class JAMIE(Model):
             batch = batches.draw()
             inputs = [x_k[rows].T for x_k, rows in zip(x, batch.index, strict=True)]
             targets = [y_k[rows].T for y_k, rows in zip(y, batch.index, strict=True)]
-            terms = loss_terms(
-                self.network, inputs, targets, batch.links, n_features=n_features, temperature=config.temperature
-            )
+            terms = loss_terms(self.network, inputs, targets, batch.links, n_features=n_features, config=config)
             kappa = annealing(step, min_steps)
             weights = {"kl": kappa * config.kl} | {term: getattr(config, term) for term in terms if term != "kl"}
             terms["total"] = _sum(weights[name] * term for name, term in terms.items())  # Equation 1
@@ -407,17 +409,21 @@ class JAMIE(Model):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of decoded draws from the posterior (Equation 2)."""
         m, k = self._find(target)
+        columns = slice(None) if features is None else features
         means, sds = [], []
         generator = torch.Generator(self._device).manual_seed(seed)
         for mean, log_variance in self._posteriors(source, X, rep):
-            scores = []
-            for _ in range(n_samples):
+            average: Any = np.float32(0)  # Welford's running moments: one draw in memory
+            squares: Any = np.float32(0)
+            for draw in range(1, n_samples + 1):
                 noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-                scores.append(self.network.decoders[k](mean + noise * (0.5 * log_variance).exp()).mean(0).T)
-            draws = torch.stack(scores).cpu().numpy() * self._unit(m.outputs)
-            values = [m.outputs.inverse(draw, slice(None) if features is None else features) for draw in draws]
-            means.append(np.mean(values, axis=0))
-            sds.append(np.std(values, axis=0, ddof=1))
+                scores = self.network.decoders[k](mean + noise * (0.5 * log_variance).exp()).mean(0).T
+                values = m.outputs.inverse(scores.cpu().numpy() * self._unit(m.outputs), columns)
+                step = values - average
+                average = average + step / np.float32(draw)
+                squares = squares + step * (values - average)
+            means.append(average)
+            sds.append(np.sqrt(squares / np.float32(n_samples - 1)))
         return np.concatenate(means), np.concatenate(sds)
 
     def joint(self, latents: Mapping[str, tuple[NDArray[np.intp], NDArray[np.float32]]], n: int) -> NDArray[np.float32]:

@@ -79,7 +79,9 @@ def test_equations_3_to_7(case):
     torch.manual_seed(3)
     tensors = [torch.from_numpy(x) for x in data]
     with torch.no_grad():
-        terms = loss_terms(network, tensors, tensors, links_of(F), n_features=WIDTHS, temperature=1.0)
+        terms = loss_terms(
+            network, tensors, tensors, links_of(F), n_features=WIDTHS, config=JAMIE(recipe="paper").config
+        )
     for name, expected in equations(network, data, F, noise).items():
         np.testing.assert_allclose(terms[name], expected, rtol=1e-5, err_msg=name)
 
@@ -92,7 +94,9 @@ def test_cross_and_contrast(case):
     torch.manual_seed(3)
     tensors = [torch.from_numpy(x) for x in data]
     with torch.no_grad():
-        terms = loss_terms(network, tensors, tensors, links_of(F), n_features=WIDTHS, temperature=0.5)
+        terms = loss_terms(
+            network, tensors, tensors, links_of(F), n_features=WIDTHS, config=JAMIE(temperature=0.5).config
+        )
     out = [mlp(x, encoder) for x, encoder in zip(data, network.encoders, strict=True)]
     means = [o[:3] for o in out]
     latents = [o[:3] + e * np.exp(0.5 * o[3:]) for o, e in zip(out, noise, strict=True)]

@@ -60,6 +60,21 @@ def test_sample_is_centred_on_decoded_draws(trained):
     assert np.abs(mean - point).mean() < np.abs(few - point).mean()
 
 
+def test_sample_has_the_moments_of_its_draws(trained):
+    """Two draws: their mean and spread, by hand, with the same noise."""
+    import torch
+
+    mdata, model = trained
+    X = mdata["modality1"].X
+    mean, log_variance = next(model._posteriors("modality1", X, None))
+    generator = torch.Generator().manual_seed(4)
+    latents = [mean + torch.randn(mean.shape, generator=generator) * (log_variance / 2).exp() for _ in range(2)]
+    draws = [model.decode("modality2", z.flatten(0, 1).T.numpy()) for z in latents]
+    got_mean, got_sd = model.sample("modality1", "modality2", X, n_samples=2, seed=4)
+    np.testing.assert_allclose(got_mean, np.mean(draws, axis=0), atol=1e-4)
+    np.testing.assert_allclose(got_sd, np.std(draws, axis=0, ddof=1), atol=1e-4)
+
+
 def test_embedding_has_one_length(trained):
     mdata, model = trained
     z = model.embed(model.encode("modality1", mdata["modality1"].X)).reshape(60, 2, 32)
