@@ -56,8 +56,8 @@ def integrate(
     modalities
         Names of the modalities to integrate; default all.
     layer
-        Layer that holds the values, for all or for each modality; default `X`. Values are standardised here, so give
-        normalised, log-transformed ones rather than counts.
+        Layer that holds the values, for all or for each modality; default `X`. Normalised values or counts: counts are
+        recognised and logged for the encoder, and what is imputed comes back on the scale given here.
     use_rep
         Key of `.obsm` that the encoder reads instead of the reduced values (for example another model's latent), for all
         or for each modality. Imputation still returns features.
@@ -106,6 +106,10 @@ def integrate(
 
     Notes
     -----
+    The default recipe differs from the paper in what the encoder reads (features that share a unit, such as expression,
+    are not scaled to the same spread), in two terms of the loss for paired cells (reconstruction of the other modality,
+    and contrast with the other cells of the batch), and in its schedule. The latents written are brought to one length.
+
     Ctrl-C ends training and keeps the best model so far.
 
     Examples
