@@ -170,7 +170,7 @@ class Model(ABC):
             "format_version": FORMAT_VERSION,
             "jamie_sc": version("jamie_sc"),
             "model": self.name,
-            "hyperparameters": self.hyperparameters(),
+            "hyperparameters": asdict(self.config),
             "modalities": [_modality_to_json(m) for m in self.modalities],
         }
         arrays = {f"network.{name}": array for name, array in self.weights().items()}

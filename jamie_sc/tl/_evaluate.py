@@ -109,19 +109,19 @@ def evaluate(
     if not directions:
         msg = f"There is nothing to impute from {source!r} to {target!r}. The modalities are {names}."
         raise ValueError(msg)
-    complete = _complete_cells(mdata, data)
-    generator = np.random.default_rng(rng)
     for option, value in {"n_splits": n_splits, "n_neighbors": n_neighbors}.items():
         if value < 1:
             msg = f"{option} is {value}: at least 1 is needed."
             raise ValueError(msg)
-    if labels_key is not None:
+    if labels_key is not None:  # known to exist before anything is trained
         for name in names:
             obs_column(mdata, name, labels_key)
-    splits = [pd.Index(test_cells)] if test_cells is not None else _splits(complete, test_fraction, n_splits, generator)
-    if unknown := sum((~split.isin(complete)).sum() for split in splits):
-        msg = f"{unknown} of test_cells are not measured in all of {names}, so nothing can be compared there. Leave them out."
-        raise ValueError(msg)
+    complete = _complete_cells(mdata, data)
+    generator = np.random.default_rng(rng)
+    if test_cells is None:
+        splits = _splits(complete, test_fraction, n_splits, generator)
+    else:
+        splits = [_check_test_cells(pd.Index(test_cells), complete, names)]
     rows = []
     for split, test in enumerate(tqdm(splits, desc="splits", disable=None if progress is None else not progress)):
         train = copy_of(mdata[~mdata.obs_names.isin(test)])
@@ -146,6 +146,13 @@ def _complete_cells(mdata: MuData, data: list[Modality]) -> pd.Index:
         msg = f"{len(complete)} cells are measured in all of {[m.name for m in data]}: none can be held out to compare with."
         raise ValueError(msg)
     return complete
+
+
+def _check_test_cells(test: pd.Index, complete: pd.Index, names: list[str]) -> pd.Index:
+    if unknown := (~test.isin(complete)).sum():
+        msg = f"{unknown} of test_cells are not measured in all of {names}, so nothing can be compared there. Leave them out."
+        raise ValueError(msg)
+    return test
 
 
 def _splits(cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random.Generator) -> list[pd.Index]:

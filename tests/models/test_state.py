@@ -25,6 +25,17 @@ def test_a_folder_holds_the_model(trained, tmp_path):
     np.testing.assert_array_equal(again.encode("modality1", X), model.encode("modality1", X))
 
 
+@pytest.mark.parametrize("recipe", ["default", "paper"])
+def test_state_round_trip(recipe):
+    """None is a value of its own: the paper's widths follow from it."""
+    mdata = jsc.datasets.simulated(40, n_features=(12, 9))
+    jsc.tl.integrate(mdata, recipe=recipe, params={"max_steps": 4, "min_steps": 2}, progress=False)
+    model = from_state(mdata.uns["jamie"]["model"])
+    assert model.config == JAMIE(recipe=recipe, max_steps=4, min_steps=2).config
+    latent = model.embed(model.encode("modality1", mdata["modality1"].X))
+    np.testing.assert_array_equal(latent, mdata["modality1"].obsm["X_jamie"])
+
+
 def test_save_never_overwrites(trained, tmp_path):
     trained[1].save(tmp_path / "model")
     with pytest.raises(FileExistsError, match="another folder"):
