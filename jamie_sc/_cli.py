@@ -46,11 +46,11 @@ def demo(
     typer.echo(f"\n{dataset}: {mdata.n_obs} cells; scores on the fifth of them that training did not see\n")
     typer.echo(_table(scores).to_string())
     typer.echo("\nWritten:\n" + "\n".join(f"  {path}  {what}" for path, what in files.items()))
-    first = next(iter(files))
+    file, modality = str(next(iter(files))), next(iter(mdata.mod))
     typer.echo(
         "\nNext: look at the pictures, or go on in Python:\n"
-        f"  import mudata; mdata = mudata.read_h5mu({str(first)!r})\n"
-        "  import scanpy as sc; sc.pp.neighbors(mdata[...], use_rep='X_jamie')\n"
+        f"  import mudata; mdata = mudata.read_h5mu({file!r})\n"
+        f"  import scanpy as sc; sc.pp.neighbors(mdata[{modality!r}], use_rep='X_jamie')\n"
         "and read tutorials/quickstart.ipynb."
     )
 
