@@ -5,10 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pandas as pd
 import typer
 
+from . import datasets, pl, settings, tl
+from ._compat import no_pull
+
 if TYPE_CHECKING:
-    import pandas as pd
     from mudata import MuData
 
 app = typer.Typer(
@@ -28,8 +33,6 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of data and training.")] = 0,
 ) -> None:
     """Integrate and impute a data set, print how well it went, and write an .h5mu and pictures."""
-    from . import datasets, settings
-
     loaders = {"simulated": lambda: datasets.simulated(rng=seed)}
     loaders |= {"patchseq_motor": datasets.patchseq_motor, "bmmc_cite": datasets.bmmc_cite}
     if dataset not in loaders:
@@ -57,8 +60,6 @@ def demo(
 
 def _integrate_and_score(mdata: MuData, seed: int) -> pd.DataFrame:
     """Score on held-out cells, then train on all of them and impute both ways."""
-    from . import tl
-
     scores = tl.evaluate(mdata, labels_key="cell_type", rng=seed)
     tl.integrate(mdata, rng=seed)
     a, b = list(mdata.mod)
@@ -81,19 +82,11 @@ def _table(scores: pd.DataFrame) -> pd.DataFrame:
             "features better than neighbours": f"{row.pearson_better} of {row.n_features}",
             "training": f"{row.seconds:.1f} s",
         }
-    import pandas as pd
-
     return pd.DataFrame(columns)
 
 
 def _write(mdata: MuData, out: Path) -> dict[Path, str]:
     """The MuData and the pictures; existing files of these names are replaced."""
-    import matplotlib as mpl
-    import matplotlib.pyplot as plt
-
-    from . import pl
-    from ._compat import no_pull
-
     out.mkdir(parents=True, exist_ok=True)
     files = {
         out / "integrated.h5mu": "everything: embedding, imputed layers, the trained model",

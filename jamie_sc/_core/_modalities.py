@@ -57,15 +57,6 @@ def check_mudata(mdata: MuData) -> None:
         raise ValueError(msg)
 
 
-def check_modality(mdata: MuData, name: str) -> AnnData:
-    """The modality of this name, or an error that lists the names there are."""
-    check_mudata(mdata)
-    if name not in mdata.mod:
-        msg = f"There is no modality {name!r}. The MuData has {list(mdata.mod)}."
-        raise KeyError(msg)
-    return mdata.mod[name]
-
-
 def per_modality(option: str, value: T | Mapping[str, T] | None, names: Sequence[str]) -> dict[str, T | None]:
     """Spread an option that is one value, or a mapping from modality to value, over the modalities."""
     if not isinstance(value, Mapping):
@@ -83,7 +74,9 @@ def modality_names(mdata: MuData, modalities: Sequence[str] | None) -> list[str]
         modalities = [modalities]
     names = list(mdata.mod) if modalities is None else list(modalities)
     for name in names:
-        check_modality(mdata, name)
+        if name not in mdata.mod:
+            msg = f"There is no modality {name!r}. The MuData has {list(mdata.mod)}."
+            raise KeyError(msg)
     if len(set(names)) < len(names):
         msg = f"modalities={names} names a modality twice."
         raise ValueError(msg)

@@ -5,6 +5,7 @@ They work on arrays; `jamie_sc.tl` is the way in for a MuData.
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +49,6 @@ def from_state(state: Mapping[str, Any]) -> Model:
     -------
     The trained model.
     """
-    import json
-
     return get_model(json.loads(str(state["config"]))["model"]).from_state(state)
 
 
@@ -76,8 +75,8 @@ def load(path: str | Path) -> Model:
 
 
 def __getattr__(name: str) -> Any:
-    for module, attribute in _MODELS.values():
+    for model, (_, attribute) in _MODELS.items():
         if name == attribute:
-            return getattr(import_module(module, __name__), attribute)
+            return get_model(model)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -96,13 +96,9 @@ class _Deck:
     def deal(self, n: int) -> NDArray[np.intp]:
         if len(self._left) < n:
             held = self._left
-            fresh = self._rng.permutation(
-                np.setdiff1d(self.cards, held, assume_unique=True)
-            )  # no cell twice in a batch
-            self._left = np.concatenate([held, fresh])
-            dealt, rest = self._left[:n], self._left[n:]
-            self._left = np.concatenate([rest, self._rng.permutation(held)])
-            return dealt
+            # Those held come first and go back to the end, so that no cell is twice in a batch.
+            fresh = self._rng.permutation(np.setdiff1d(self.cards, held, assume_unique=True))
+            self._left = np.concatenate([held, fresh, self._rng.permutation(held)])
         dealt, self._left = self._left[:n], self._left[n:]
         return dealt
 

@@ -16,7 +16,7 @@ from .._logging import logger
 from ._base import FittedModality, History, Model
 from ._batches import Batches, Links
 from ._blocks import MLP, Dropout
-from ._reducers import Reducer, default_n_components, holds_counts, shares_unit
+from ._reducers import Reducer, default_n_components
 from ._train import Patience, resolve_device, seeded, train
 
 if TYPE_CHECKING:
@@ -307,9 +307,8 @@ class JAMIE(Model):
     def _prepare(self, m: Modality, reducer: Reducer | None, seed: int) -> FittedModality:
         config, clip = self.config, self.config.clip or math.inf
         k = reducer.n_components if reducer else config.n_components or default_n_components(*m.X.shape)
-        log, own = (config.own_units and rule(m.X) for rule in (holds_counts, shares_unit))
         options: dict[str, Any] = {"n_components": k, "clip": clip, "seed": seed}
-        inputs = reducer or Reducer.fit(m.X, log=log, standardize=not own, **options)
+        inputs = reducer or Reducer.fit_inputs(m.X, own_units=config.own_units, **options)
         standardized = inputs.target_sum is None and not (inputs.scale == 1).all()
         plain = standardized and not config.denoise
         outputs = inputs if plain else Reducer.fit(m.X, denoise=config.denoise, **options)

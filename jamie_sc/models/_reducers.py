@@ -71,6 +71,14 @@ class Reducer:
             target_sum=target_sum,
         )
 
+    @classmethod
+    def fit_inputs(
+        cls, X: Matrix, *, n_components: int, clip: float = np.inf, own_units: bool, seed: int = 0
+    ) -> Reducer:
+        """Fit to what an encoder is to read: with `own_units`, expression unscaled and counts logged at equal depth."""
+        log, own = (own_units and rule(X) for rule in (holds_counts, shares_unit))
+        return cls.fit(X, n_components=n_components, clip=clip, log=log, standardize=not own, seed=seed)
+
     @property
     def n_components(self) -> int:
         """Width of the reduced data."""

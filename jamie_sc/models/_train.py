@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from tqdm.auto import tqdm
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torch import nn
+    from torch.optim.lr_scheduler import LRScheduler
 
     Terms = dict[str, torch.Tensor]
 
@@ -32,19 +33,12 @@ class Patience:
     """A new best is lower by more than this."""
 
 
-class Scheduler(Protocol):
-    """What the loop needs of a learning rate schedule."""
-
-    def step(self) -> None:
-        """Advance by one optimiser step."""
-
-
 def train(
     network: nn.Module,
     losses: Callable[[int], Terms],
     *,
     optimizer: torch.optim.Optimizer,
-    scheduler: Scheduler | None,
+    scheduler: LRScheduler | None,
     n_steps: int,
     steps_per_epoch: int,
     patience: Patience,
@@ -81,7 +75,7 @@ def train(
 
 
 def _epoch(
-    losses: Callable[[int], Terms], steps: range, optimizer: torch.optim.Optimizer, scheduler: Scheduler | None
+    losses: Callable[[int], Terms], steps: range, optimizer: torch.optim.Optimizer, scheduler: LRScheduler | None
 ) -> dict[str, float]:
     sums: dict[str, torch.Tensor] = {}
     for step in steps:

@@ -10,7 +10,7 @@ from .._compat import copy_of
 from .._core._modalities import per_modality, read_modalities
 from .._core._write import write_reduction
 from .._logging import logger
-from ..models._reducers import Reducer, default_n_components, holds_counts, shares_unit
+from ..models._reducers import Reducer, default_n_components
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,8 +85,7 @@ def reduce(
     (100, 5)
     """
     read = read_modalities(mdata, modalities=modalities, layer=layer)
-    names = [m.name for m in read]
-    wanted, layers = per_modality("n_components", n_components, names), per_modality("layer", layer, names)
+    wanted = per_modality("n_components", n_components, [m.name for m in read])
     for name, k in wanted.items():
         if k is not None and k < 1:
             msg = f"n_components of modality {name!r} is {k}: at least 1 is needed. Leave it out for the default."
@@ -95,9 +94,8 @@ def reduce(
     mdata = copy_of(mdata) if copy else mdata
     for m in read:
         k = wanted[m.name] or default_n_components(*m.X.shape)
-        log, own = (own_units and rule(m.X) for rule in (holds_counts, shares_unit))
-        reducer = Reducer.fit(m.X, n_components=k, clip=clip, log=log, standardize=not own, seed=seed)
-        params = {"n_components": reducer.n_components, "clip": clip, "layer": layers[m.name] or "X"}
+        reducer = Reducer.fit_inputs(m.X, n_components=k, clip=clip, own_units=own_units, seed=seed)
+        params = {"n_components": reducer.n_components, "clip": clip, "layer": m.layer or "X"}
         if reducer.target_sum is not None:
             params["target_sum"] = reducer.target_sum
         write_reduction(

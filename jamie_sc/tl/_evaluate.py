@@ -129,9 +129,11 @@ def evaluate(
         integrate(train, rng=generator, progress=False, key_added="evaluate", **kwargs)
         seconds = perf_counter() - started
         model = from_state(train.uns["evaluate"]["model"])
+        cells = {name: read_for_model(mdata, model, name) for name in {name for pair in directions for name in pair}}
+        known = complete.difference(test)
         for a, b in directions:
             scores = _score(
-                mdata, model, a, b, test=test, train=complete.difference(test), labels_key=labels_key, k=n_neighbors
+                mdata, model, cells[a], cells[b], test=test, train=known, labels_key=labels_key, k=n_neighbors
             )
             rows.append({"split": split, "source": a, "target": b} | scores | {"seconds": seconds})
     return pd.DataFrame(rows)
@@ -166,8 +168,8 @@ def _splits(cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random
 def _score(
     mdata: MuData,
     model: Model,
-    source: str,
-    target: str,
+    source: Modality,
+    target: Modality,
     *,
     test: pd.Index,
     train: pd.Index,
@@ -175,22 +177,22 @@ def _score(
     k: int,
 ) -> dict[str, Any]:
     """All scores of one direction; cells of both modalities are taken by name, in the same order."""
-    a, b = read_for_model(mdata, model, source), read_for_model(mdata, model, target)
 
     def cells(m: Modality, names: pd.Index) -> tuple[Any, NDArray[np.float32] | None]:
         at = m.obs_names.get_indexer(names)
         return m.X[at], None if m.rep is None else m.rep[at]
 
-    latent_a, latent_b = model.encode(source, *cells(a, test)), model.encode(target, *cells(b, test))
-    measured = _dense(cells(b, test)[0])
-    baseline = _nearest(cells(a, train)[0], cells(b, train)[0], cells(a, test)[0], k)
+    latents = [model.encode(m.name, *cells(m, test)) for m in (source, target)]
+    embedded = [model.embed(latent) for latent in latents]
+    measured, imputed = _dense(cells(target, test)[0]), model.decode(target.name, latents[0])
+    baseline = _nearest(cells(source, train)[0], cells(target, train)[0], cells(source, test)[0], k)
     scores: dict[str, Any] = {"n_train": len(train), "n_test": len(test), "lta": np.nan}
     if labels_key is not None:
-        labels = [obs_column(mdata, name, labels_key).loc[test].astype(str).to_numpy() for name in (source, target)]
-        scores["lta"] = metrics.label_transfer_accuracy(model.embed(latent_a), model.embed(latent_b), *labels)
-    scores["foscttm"] = metrics.foscttm(model.embed(latent_a), model.embed(latent_b))
+        labels = [obs_column(mdata, m.name, labels_key).loc[test].astype(str).to_numpy() for m in (source, target)]
+        scores["lta"] = metrics.label_transfer_accuracy(*embedded, *labels)
+    scores["foscttm"] = metrics.foscttm(*embedded)
     for name, metric in (("pearson", metrics.pearson), ("auroc", metrics.auroc)):
-        ours, theirs = metric(measured, model.decode(target, latent_a)), metric(measured, baseline)
+        ours, theirs = metric(measured, imputed), metric(measured, baseline)
         test_of = metrics.sign_test(ours, theirs)
         scores |= {name: np.nanmean(ours), f"{name}_knn": np.nanmean(theirs), f"{name}_better": test_of.n_better}
         scores[f"{name}_pvalue"] = test_of.pvalue

@@ -20,8 +20,8 @@ from ..models._reducers import Reducer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import pandas as pd
     from mudata import MuData
+    from numpy.typing import NDArray
 
     from .._core._modalities import Modality
     from ..models._base import Model
@@ -128,7 +128,8 @@ def integrate(
     seed = int(np.random.default_rng(rng).integers(2**31))
     fitted = get_model(model)(recipe=recipe, **(params or {}))
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
-    ordered = [_in_order_of_names(m, mdata.obs_names) for m in data]
+    rank = np.argsort(np.argsort(mdata.obs_names.to_numpy()))
+    ordered = [_in_order_of_names(m, rank[m.rows]) for m in data]
     fitted.fit(ordered, correspondences(ordered), reducers=reducers, seed=seed, device=device, progress=progress)
 
     mdata = copy_of(mdata) if copy else mdata
@@ -151,9 +152,8 @@ def integrate(
     return mdata if copy else None
 
 
-def _in_order_of_names(modality: Modality, obs_names: pd.Index) -> Modality:
-    """The modality with its cells sorted by name, so that the order they come in changes nothing."""
-    rank = np.argsort(np.argsort(obs_names.to_numpy()))[modality.rows]
+def _in_order_of_names(modality: Modality, rank: NDArray[np.intp]) -> Modality:
+    """The modality with its cells sorted by the rank of their names, so that the order they come in changes nothing."""
     order = np.argsort(rank)
     if (order[1:] > order[:-1]).all():
         return replace(modality, rows=rank)

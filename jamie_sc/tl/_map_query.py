@@ -69,7 +69,7 @@ def map_query(
     (20, 32)
     """
     check_mudata(query)
-    record, model = _trained(reference, key)
+    slots, record, model = _trained(reference, key)
     names = [m.name for m in model.modalities if m.name in query.mod]
     if not names:
         msg = f"The query has the modalities {list(query.mod)}, the model knows {[m.name for m in model.modalities]}: none in common."
@@ -77,9 +77,7 @@ def map_query(
     data = [read_for_model(query, model, name) for name in names]
 
     query = copy_of(query) if copy else query
-    slots = (
-        Slots(str(record["uns"]), str(record["params"]["obsm"])) if key_added is None else Slots(key_added, key_added)
-    )
+    slots = slots if key_added is None else Slots.of(model.name, key_added)
     params = record["params"] | {"obsm": slots.obsm}
     kept: dict[str, Any] = {name: record[name] for name in ("history", "pairing") if name in record}
     write_latents(query, slots, model, data, kept | {"params": params, "model": model.state()})
@@ -87,13 +85,12 @@ def map_query(
     return query if copy else None
 
 
-def _trained(reference: MuData | Model | str | PathLike[str], key: str | None) -> tuple[dict[str, Any], Model]:
-    """The record of an integration and its model, wherever they lie."""
+def _trained(reference: MuData | Model | str | PathLike[str], key: str | None) -> tuple[Slots, dict[str, Any], Model]:
+    """The slots and the record of an integration, and its model, wherever they lie."""
     if isinstance(reference, MuData):
         slots = find_slots(reference, key)
         record = reference.uns[slots.uns]
-        return {**record, "uns": slots.uns}, from_state(record["model"])
+        return slots, record, from_state(record["model"])
     model = reference if isinstance(reference, Model) else load(Path(reference))
-    slots = Slots.of(model.name)
     names = np.array([m.name for m in model.modalities])
-    return {"params": {"model": model.name, "obsm": slots.obsm, "modalities": names}, "uns": slots.uns}, model
+    return Slots.of(model.name), {"params": {"model": model.name, "modalities": names}}, model

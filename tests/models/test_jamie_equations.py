@@ -72,16 +72,20 @@ def equations(network, data, F, noise):
     }
 
 
-def test_equations_3_to_7(case):
+def terms_of(case, config):
+    """The loss terms, and the noise of Equation 2 that was drawn for them."""
     network, data, F = case
     torch.manual_seed(3)
     noise = [torch.randn(1, 3, n).numpy()[0] for n in N]
     torch.manual_seed(3)
     tensors = [torch.from_numpy(x) for x in data]
     with torch.no_grad():
-        terms = loss_terms(
-            network, tensors, tensors, links_of(F), n_features=WIDTHS, config=JAMIE(recipe="paper").config
-        )
+        return loss_terms(network, tensors, tensors, links_of(F), n_features=WIDTHS, config=config), noise
+
+
+def test_equations_3_to_7(case):
+    network, data, F = case
+    terms, noise = terms_of(case, JAMIE(recipe="paper").config)
     for name, expected in equations(network, data, F, noise).items():
         np.testing.assert_allclose(terms[name], expected, rtol=1e-5, err_msg=name)
 
@@ -89,14 +93,7 @@ def test_equations_3_to_7(case):
 def test_cross_and_contrast(case):
     """The two terms that the paper has not: against loops over the entries of F."""
     network, data, F = case
-    torch.manual_seed(3)
-    noise = [torch.randn(1, 3, n).numpy()[0] for n in N]
-    torch.manual_seed(3)
-    tensors = [torch.from_numpy(x) for x in data]
-    with torch.no_grad():
-        terms = loss_terms(
-            network, tensors, tensors, links_of(F), n_features=WIDTHS, config=JAMIE(temperature=0.5).config
-        )
+    terms, noise = terms_of(case, JAMIE(temperature=0.5).config)
     out = [mlp(x, encoder) for x, encoder in zip(data, network.encoders, strict=True)]
     means = [o[:3] for o in out]
     latents = [o[:3] + e * np.exp(0.5 * o[3:]) for o, e in zip(out, noise, strict=True)]
