@@ -2,8 +2,8 @@
 
 from importlib.metadata import version
 
-from . import datasets, get, metrics, models, pl, pp, tl
+from . import align, datasets, get, metrics, models, pl, pp, tl
 from ._settings import settings
 
-__all__ = ["datasets", "get", "metrics", "models", "pl", "pp", "settings", "tl"]
+__all__ = ["align", "datasets", "get", "metrics", "models", "pl", "pp", "settings", "tl"]
 __version__ = version("jamie_sc")

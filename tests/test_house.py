@@ -16,7 +16,7 @@ import jamie_sc
 
 ROOT = Path(jamie_sc.__file__).parent
 SOURCES = sorted(ROOT.rglob("*.py"))
-PARTS = ("pp", "tl", "get", "pl", "datasets", "metrics")
+PARTS = ("pp", "tl", "get", "pl", "datasets", "metrics", "align")
 PUBLIC = [
     pytest.param(part, name, id=f"{part}.{name}")
     for part in PARTS
@@ -98,13 +98,14 @@ def test_file(part, name):
 def test_signature(part, name):
     parameters = list(inspect.signature(function_of(part, name)).parameters.values())
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    most = {"metrics": 4, "datasets": 1}.get(part, 2 if name == "map_query" else 1)
+    most = {"metrics": 4, "align": 2, "datasets": 1}.get(part, 2 if name == "map_query" else 1)
     assert len(positional) <= most
     assert not any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if part in ("pp", "tl", "get", "pl"):
         first = parameters[0]
-        assert first.name == ("query" if name == "map_query" else "mdata")
-        assert first.annotation == "MuData"
+        table = name == "alignment_scores"  # of several runs, which no single MuData has
+        assert first.name == ("query" if name == "map_query" else "scores" if table else "mdata")
+        assert first.annotation == ("pd.DataFrame" if table else "MuData")
         assert first.default is first.empty
 
 

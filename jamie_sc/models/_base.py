@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .._core._modalities import Modality
 
     Matrix = NDArray[np.float32] | sp.csr_matrix
-    Correspondence = Mapping[tuple[int, int], sp.csr_matrix]
+    Correspondence = dict[tuple[int, int], sp.csr_matrix]
 
 FORMAT_VERSION = 1
 MIN_CELLS = 10
@@ -88,12 +88,17 @@ class Model(ABC):
         data: Sequence[Modality],
         correspondence: Correspondence,
         *,
+        inferred: Correspondence | None = None,
         reducers: Mapping[str, Reducer] | None = None,
         seed: int = 0,
         device: str = "auto",
         progress: bool | None = None,
     ) -> Self:
-        """Train on modalities whose cells correspond as the sparse matrices F^ab, (a, b) with a < b, say."""
+        """Train on modalities whose cells correspond as the sparse matrices F^ab, one for each two modalities a < b, say.
+
+        `inferred` says where cells without a partner there may have theirs: (cells of a, cells of b), rows sum to 1; for
+        (a, b), for (b, a) or for both.
+        """
 
     @abstractmethod
     def encode(self, modality: str, X: Matrix, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
@@ -128,13 +133,14 @@ class Model(ABC):
         """One latent a cell, (n, g), from those of the modalities that have it: rows of the cells, latents."""
 
     @staticmethod
-    def check_sizes(data: Sequence[Modality], correspondence: Correspondence) -> None:
-        """Raise where a modality has too few cells, or too few of them a partner."""
+    def check_sizes(
+        data: Sequence[Modality], correspondence: Correspondence, inferred: Correspondence | None = None
+    ) -> None:
+        """Raise where a modality has too few cells, or too few of them a partner, known or inferred."""
+        links = [*correspondence.items(), *(inferred or {}).items()]
         for k, m in enumerate(data):
             paired = max(
-                int((F if a == k else F.T).getnnz(axis=1).astype(bool).sum())
-                for (a, b), F in correspondence.items()
-                if k in (a, b)
+                int((F if a == k else F.T).getnnz(axis=1).astype(bool).sum()) for (a, b), F in links if k in (a, b)
             )
             for count, what in ((m.n_obs, "cells"), (paired, "cells that correspond to one of another modality")):
                 if count < MIN_CELLS:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from sklearn.utils import gen_batches
 from torch import nn
 from torch.nn import functional as F
 
+from .._core._pairing import rows_to_one
 from .._logging import logger
 from ._base import FittedModality, History, Model
 from ._batches import Batches, Links
@@ -75,18 +77,31 @@ class JAMIEConfig:
     """Cross-entropy of telling a paired cell's partner from the other cells of the batch."""
     temperature: float = 0.12
     """What cosines are divided by in the contrast: the lower, the more the nearest cells matter."""
+    alignment: float = 0.0
+    """Equation 9, gamma, where a correspondence was inferred."""
+
+    # The correspondence
+    rho: float = 0.0
+    """Weight of F against the inferred correspondence in their mix (section 4.8), for cells without a partner in F: at 1
+    they have none, at 0 their inferred partners count as much as known ones. Cells with a partner in F keep theirs."""
+    unit_columns: bool = False
+    """Scale the columns of a batch's F to the sum 1 (Algorithm 1, line 11); else columns and rows, and to less where all of F
+    has less, so that a value below 1 stays a confidence."""
 
     # Training
     batch_size: int = 192
     """Cells in a batch."""
     tempering: float = 0.5
-    """Power of a group's size that its share of the batch grows with; groups are cells with the same modalities."""
+    """Power of a group's size that its share of the batch grows with; groups are cells with the same modalities that
+    all, or none, correspond to others."""
+    lone: float = 0.1
+    """Largest share of the batch for cells that correspond to no other."""
     learning_rate: float = 3e-3
     """Adam's, at its peak."""
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     """Of the learning rate."""
     max_steps: int | None = None
-    """Optimiser steps; None: 600 at 1,000 cells, growing with the square root of the cells."""
+    """Optimiser steps; None: 600 at 1,000 cells that correspond to others, growing with the square root of their number."""
     min_steps: int | None = None
     """Steps over which kappa goes from 0 to 1, and before which training does not stop; None: two thirds of all."""
     max_lapses: int | None = None
@@ -103,6 +118,7 @@ PAPER = {
     "input_dropout": 0.0,
     "batch_size": 512,
     "tempering": 1.0,
+    "lone": 1.0,
     "min_steps": 2_500,
     "max_steps": 10_000,
     "max_lapses": 500,
@@ -117,6 +133,9 @@ PAPER = {
     "denoise": False,
     "unit_scores": False,
     "own_units": False,
+    "alignment": 31.25,
+    "rho": 1.0,
+    "unit_columns": True,
 }
 """Section 4.8 and 4.10; the paper leaves optimiser and learning rate open (Adam, 1e-3)."""
 
@@ -162,11 +181,35 @@ def _both_ways(links: Mapping[tuple[int, int], Links]) -> list[tuple[tuple[int, 
     return [*links.items(), *(((b, a), Links(link.j, link.i, link.weight)) for (a, b), link in links.items())]
 
 
+def mix(known: Correspondence, inferred: Correspondence, rho: float) -> tuple[Correspondence, Correspondence]:
+    """F^ab <- rho F^ab + (1 - rho) F~^ab (Algorithm 1, line 3) for a < b; and F~^ab both for a < b and for b < a.
+
+    F~ is clamped to F in the rows of cells that have a partner there: what is known needs no inference. Its rows sum to 1, so
+    F~^ab and F~^ba are two matrices; the mix takes the mean of the one and of the other transposed.
+    """
+    turned = {(b, a): rows_to_one(F.T) for (a, b), F in inferred.items()}
+    both = known | {(b, a): sp.csr_matrix(F.T) for (a, b), F in known.items()}
+    clamped = {ab: _clamp(F, both[ab]) for ab, F in (turned | inferred).items()}
+    mixed = {
+        (a, b): sp.csr_matrix(rho * known[a, b] + (1 - rho) * 0.5 * (F + clamped[b, a].T))
+        for (a, b), F in clamped.items()
+        if a < b
+    }
+    return known | mixed, clamped
+
+
+def _clamp(inferred: sp.csr_matrix, known: sp.csr_matrix) -> sp.csr_matrix:
+    """The inferred correspondence, but F in those rows where it has any."""
+    unknown = (np.diff(known.indptr) == 0).astype(np.float32)
+    return sp.csr_matrix(known + sp.diags(unknown) @ inferred)
+
+
 def loss_terms(
     network: Network,
     x: Sequence[torch.Tensor],
     y: Sequence[torch.Tensor],
     links: Mapping[tuple[int, int], Links],
+    inferred: Mapping[tuple[int, int], Links] | None = None,
     *,
     n_features: Sequence[int],
     config: JAMIEConfig,
@@ -188,12 +231,25 @@ def loss_terms(
     if config.contrast:
         u = [F.normalize(mean, dim=1) for mean, _ in posteriors]
         terms["contrast"] = _sum(_contrast(u[a], u[b], link, config.temperature) for (a, b), link in links.items())
+    if config.alignment and inferred:
+        terms["alignment"] = _sum(_alignment(aggregates[a], aggregates[b], F) for (a, b), F in inferred.items())
     return terms
 
 
 def _kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """Equations 4 and 5: divergence from the standard normal, mean over cells and latent dimensions."""
     return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).mean()
+
+
+def _alignment(a: torch.Tensor, b: torch.Tensor, inferred: Links) -> torch.Tensor:
+    """Equation 9 for F~^ab: squared distance of a's aggregates to the mean of those in b that they are inferred to match.
+
+    The paper has it for a = X, b = Y. Cells that have no match in the batch are left out.
+    """
+    i, j, weight = inferred
+    matches = torch.zeros_like(a).index_add(2, i, weight * b[:, :, j])
+    cells = i.unique()
+    return (a - matches)[:, :, cells].square().mean()
 
 
 def _reconstructions(
@@ -218,12 +274,22 @@ def _reconstructions(
 
 
 def _contrast(a: torch.Tensor, b: torch.Tensor, link: Links, temperature: float) -> torch.Tensor:
-    """Cross-entropy of telling a cell's partner from the batch's other cells, both ways round; columns have length 1."""
+    """Cross-entropy of telling a cell's partner from the batch's other cells, both ways round; columns have length 1.
+
+    A link counts by its weight times the largest weights of its two cells: a cell whose match is spread over many cells of
+    the batch is not to be told from them.
+    """
     similarity = a.transpose(1, 2) @ b / temperature
     exponential = similarity.exp()  # no overflow: a cosine is at most 1
     log_sums = exponential.sum(2).log()[:, link.i] + exponential.sum(1).log()[:, link.j]
     entropy = 0.5 * log_sums - similarity[:, link.i, link.j]
-    return (link.weight * entropy).mean(0).sum() / link.weight.sum()
+    sharpness = (_largest(link.i, link.weight, a.shape[2]) * _largest(link.j, link.weight, b.shape[2])).sqrt()
+    return (link.weight * sharpness * entropy).mean(0).sum() / link.weight.sum()
+
+
+def _largest(cell: torch.Tensor, weight: torch.Tensor, n: int) -> torch.Tensor:
+    """For each link, the largest weight of the links that its cell has."""
+    return weight.new_zeros(n).scatter_reduce(0, cell, weight, "amax")[cell]
 
 
 def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -276,19 +342,24 @@ class JAMIE(Model):
             if not 0 <= (value := getattr(self.config, name)) < 1:
                 msg = f"{name} is {value}: it is a probability below 1."
                 raise ValueError(msg)
+        for name in ("rho", "lone"):
+            if not 0 <= (value := getattr(self.config, name)) <= 1:
+                msg = f"{name} is {value}: it lies between 0 and 1."
+                raise ValueError(msg)
 
     def fit(
         self,
         data: Sequence[Modality],
         correspondence: Correspondence,
         *,
+        inferred: Correspondence | None = None,
         reducers: Mapping[str, Reducer] | None = None,
         seed: int = 0,
         device: str = "auto",
         progress: bool | None = None,
     ) -> Self:
         """Train (Algorithm 1)."""
-        self.check_sizes(data, correspondence)
+        self.check_sizes(data, correspondence, inferred)
         config, rng = self.config, np.random.default_rng(seed)
         self.modalities = tuple(self._prepare(m, (reducers or {}).get(m.name), seed) for m in data)
         place = resolve_device(device)
@@ -296,9 +367,18 @@ class JAMIE(Model):
             torch.from_numpy(self._inputs(m, d.X, d.rep)).to(place) for m, d in zip(self.modalities, data, strict=True)
         ]
         y = [torch.from_numpy(self._targets(m, d.X)).to(place) for m, d in zip(self.modalities, data, strict=True)]
-        rows = [m.rows for m in data]
-        size, tempering = config.batch_size, config.tempering
-        batches = Batches(rows, correspondence, batch_size=size, tempering=tempering, rng=rng, device=place)
+        F, F_inferred = mix(correspondence, inferred or {}, config.rho)
+        batches = Batches(
+            [m.rows for m in data],
+            F,
+            F_inferred if config.alignment else {},
+            batch_size=config.batch_size,
+            tempering=config.tempering,
+            lone=config.lone,
+            unit_columns=config.unit_columns,
+            rng=rng,
+            device=place,
+        )
         with seeded(int(rng.integers(2**31)), place):
             self.network = self._build().to(place)
             self.history = self._train(x, y, batches, progress)
@@ -323,7 +403,7 @@ class JAMIE(Model):
 
     def _train(self, x: list[torch.Tensor], y: list[torch.Tensor], batches: Batches, progress: bool | None) -> History:  # noqa: FBT001
         config = self.config
-        n_steps = config.max_steps or default_steps(batches.n_cells, batches.batch_size)
+        n_steps = config.max_steps or default_steps(batches.n_linked, batches.batch_size)
         min_steps = config.min_steps or 2 * n_steps // 3
         logger.info("training on %s: %d steps of %d cells", x[0].device, n_steps, batches.batch_size)
         optimizer = torch.optim.Adam(
@@ -339,7 +419,9 @@ class JAMIE(Model):
             batch = batches.draw()
             inputs = [x_k[rows].T for x_k, rows in zip(x, batch.index, strict=True)]
             targets = [y_k[rows].T for y_k, rows in zip(y, batch.index, strict=True)]
-            terms = loss_terms(self.network, inputs, targets, batch.links, n_features=n_features, config=config)
+            terms = loss_terms(
+                self.network, inputs, targets, batch.links, batch.inferred, n_features=n_features, config=config
+            )
             kappa = annealing(step, min_steps)
             weights = {"kl": kappa * config.kl} | {term: getattr(config, term) for term in terms if term != "kl"}
             terms["total"] = _sum(weights[name] * term for name, term in terms.items())  # Equation 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from copy import deepcopy
+from itertools import permutations, product
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from tqdm.auto import tqdm
 
 from .. import metrics
 from .._compat import copy_of
+from .._core._hide import hide_pairs
 from .._core._modalities import Modality, read_modalities
 from .._core._obs import obs_column
 from ..models import from_state
@@ -21,6 +23,8 @@ from ._integrate import integrate
 from ._read import read_for_model
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -36,6 +40,7 @@ def evaluate(
     test_fraction: float = 0.2,
     n_splits: int = 1,
     test_cells: pd.Index | list[str] | None = None,
+    paired_fraction: float | Sequence[float] = 1.0,
     n_neighbors: int = 5,
     rng: int | np.random.Generator | None = 0,
     progress: bool | None = None,
@@ -46,6 +51,9 @@ def evaluate(
     In every split, cells measured in all modalities are held out, :func:`jamie_sc.tl.integrate` trains on the others, and
     the held-out cells are embedded and imputed. The baseline is the paper's: the average over the nearest training cells
     in the source's standardised features. `mdata` is left alone.
+
+    With `paired_fraction` the training cells lose their partners, but no values: what the paper's Supplementary Figures 4 and
+    10 show, and :func:`jamie_sc.pl.alignment_scores` draws.
 
     Parameters
     ----------
@@ -61,28 +69,34 @@ def evaluate(
         Number of random splits, each with a training of its own.
     test_cells
         Names of the cells to hold out, instead of random ones.
+    paired_fraction
+        Fraction, or several, of the training cells measured in all modalities that stay paired; each is a training of its
+        own. The others, drawn at random, have another name in each modality, so that each of their modalities becomes a cell
+        of its own. Within a split, the cells held out and the seed are the same for all fractions, and cells that lose their
+        partners at one fraction do so at every smaller one. Cells measured in some modalities only stay as they are. Below
+        1, nothing of `mdata.obsp` is used, as it may tell the partners.
     n_neighbors
-        Neighbours of the baseline.
+        Neighbours of the baseline, which knows the pairs that are left and no other.
     rng
-        Seed of the splits and the trainings.
+        Seed of the splits, the pairs hidden and the trainings.
     progress
-        Show a bar over the splits; default only on a terminal or in a notebook.
+        Show a bar over the trainings; default only on a terminal or in a notebook.
     **kwargs
         Passed to :func:`jamie_sc.tl.integrate`: `model`, `recipe`, `params`, `layer`, `device`, ....
 
     Returns
     -------
-    One row for each split, source and target:
+    One row for each split, paired fraction, source and target:
 
-    `split`, `source`, `target`, `n_train`, `n_test`
-        What was done: numbers of cells measured in all modalities.
+    `split`, `paired_fraction`, `source`, `target`, `n_train`, `n_pairs`, `n_test`
+        What was done: numbers of cells measured in all modalities, trained on, still paired there, and held out.
     `lta`, `foscttm`
         Label transfer accuracy (trained on the target's latents, scored on the source's; NaN without `labels_key`) and
         fraction of samples closer than the true match, both of the held-out cells.
     `pearson`, `auroc`
         Mean over the target's features, imputed against measured.
     `pearson_knn`, `auroc_knn`
-        The same for the baseline.
+        The same for the baseline; NaN, as the next, where fewer than `n_neighbors` pairs are left.
     `pearson_better`, `auroc_better`, `n_features`
         Number of features that are imputed better than by the baseline, of how many.
     `pearson_pvalue`, `auroc_pvalue`
@@ -93,7 +107,12 @@ def evaluate(
     Raises
     ------
     ValueError
-        If no cells are left to train on or to test on, and as :func:`jamie_sc.tl.integrate` does.
+        If no cells are left to train on or to test on, if `paired_fraction` is not between 0 and 1, or below 1 together with
+        `correspondence`, and as :func:`jamie_sc.tl.integrate` does.
+
+    See Also
+    --------
+    jamie_sc.pl.alignment_scores : draw the scores over the fraction of cells that are paired.
 
     Examples
     --------
@@ -102,6 +121,16 @@ def evaluate(
     >>> scores = jsc.tl.evaluate(mdata, source="modality1", target="modality2", params={"max_steps": 20})
     >>> int(scores["n_test"][0])
     20
+
+    A quarter of the training cells stays paired:
+
+    >>> scores = jsc.tl.evaluate(mdata, paired_fraction=[1, 0.25], params={"max_steps": 20})
+    >>> scores[["paired_fraction", "source", "target", "n_pairs"]]
+       paired_fraction     source     target  n_pairs
+    0             1.00  modality1  modality2       80
+    1             1.00  modality2  modality1       80
+    2             0.25  modality1  modality2       20
+    3             0.25  modality2  modality1       20
     """
     data = read_modalities(mdata, modalities=kwargs.get("modalities"), layer=kwargs.get("layer"), at_least=2)
     names = [m.name for m in data]
@@ -113,6 +142,7 @@ def evaluate(
         if value < 1:
             msg = f"{option} is {value}: at least 1 is needed."
             raise ValueError(msg)
+    fractions = _check_fractions(paired_fraction, kwargs.get("correspondence"))
     if labels_key is not None:  # known to exist before anything is trained
         for name in names:
             obs_column(mdata, name, labels_key)
@@ -122,20 +152,25 @@ def evaluate(
         splits = _splits(complete, test_fraction, n_splits, generator)
     else:
         splits = [_check_test_cells(pd.Index(test_cells), complete, names)]
+    starts = _starts(generator, len(splits))
+    runs = list(product(range(len(splits)), fractions))
     rows = []
-    for split, test in enumerate(tqdm(splits, desc="splits", disable=None if progress is None else not progress)):
-        train = copy_of(mdata[~mdata.obs_names.isin(test)])
+    for split, fraction in tqdm(runs, desc="trainings", disable=None if progress is None else not progress):
+        test, start = splits[split], starts[split]
+        known = complete.difference(test)
+        train = _training_cells(mdata, names, test, known, fraction, start)
+        pairs = known[known.isin(train.obs_names)]
         started = perf_counter()
-        integrate(train, rng=generator, progress=False, key_added="evaluate", **kwargs)
+        integrate(train, rng=deepcopy(start), progress=False, key_added="evaluate", **kwargs)
         seconds = perf_counter() - started
         model = from_state(train.uns["evaluate"]["model"])
         cells = {name: read_for_model(mdata, model, name) for name in {name for pair in directions for name in pair}}
-        known = complete.difference(test)
         for a, b in directions:
             scores = _score(
-                mdata, model, cells[a], cells[b], test=test, train=known, labels_key=labels_key, k=n_neighbors
+                mdata, model, cells[a], cells[b], test=test, pairs=pairs, labels_key=labels_key, k=n_neighbors
             )
-            rows.append({"split": split, "source": a, "target": b} | scores | {"seconds": seconds})
+            done = {"split": split, "paired_fraction": fraction, "source": a, "target": b, "n_train": len(known)}
+            rows.append(done | scores | {"seconds": seconds})
     return pd.DataFrame(rows)
 
 
@@ -157,6 +192,40 @@ def _check_test_cells(test: pd.Index, complete: pd.Index, names: list[str]) -> p
     return test
 
 
+def _check_fractions(paired_fraction: float | Sequence[float], correspondence: object) -> list[float]:
+    fractions = np.array(paired_fraction, dtype=np.float64, ndmin=1).tolist()
+    if not fractions or not all(0 <= fraction <= 1 for fraction in fractions):
+        msg = f"paired_fraction is {paired_fraction}: one or more numbers from 0 to 1 are needed."
+        raise ValueError(msg)
+    if min(fractions) < 1 and correspondence is not None:
+        msg = (
+            f"paired_fraction={paired_fraction} hides which cells are paired, which correspondence=... may tell. Leave one of "
+            "both out."
+        )
+        raise ValueError(msg)
+    return fractions
+
+
+def _starts(generator: np.random.Generator, n_splits: int) -> list[np.random.Generator]:
+    """For each split, the generator that all of its trainings begin with."""
+    starts = []
+    for _ in range(n_splits):
+        starts.append(deepcopy(generator))
+        generator.integers(2**31)  # what a training draws
+    return starts
+
+
+def _training_cells(
+    mdata: MuData, names: list[str], test: pd.Index, known: pd.Index, fraction: float, start: np.random.Generator
+) -> MuData:
+    """All cells but those held out, of which a fraction of those measured in all modalities stay paired."""
+    train = mdata[~mdata.obs_names.isin(test)]
+    if fraction == 1:
+        return copy_of(train)
+    seed = deepcopy(start).integers(2**63, size=2)  # the same in each training of the split
+    return hide_pairs(train, names, cells=known, n_left=round(fraction * len(known)), rng=np.random.default_rng(seed))
+
+
 def _splits(cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random.Generator) -> list[pd.Index]:
     n_test = int(test_fraction * len(cells))
     if not 2 <= n_test < len(cells):
@@ -172,7 +241,7 @@ def _score(
     target: Modality,
     *,
     test: pd.Index,
-    train: pd.Index,
+    pairs: pd.Index,
     labels_key: str | None,
     k: int,
 ) -> dict[str, Any]:
@@ -185,24 +254,29 @@ def _score(
     latents = [model.encode(m.name, *cells(m, test)) for m in (source, target)]
     embedded = [model.embed(latent) for latent in latents]
     measured, imputed = _dense(cells(target, test)[0]), model.decode(target.name, latents[0])
-    baseline = _nearest(cells(source, train)[0], cells(target, train)[0], cells(source, test)[0], k)
-    scores: dict[str, Any] = {"n_train": len(train), "n_test": len(test), "lta": np.nan}
+    baseline = _nearest(cells(source, pairs)[0], cells(target, pairs)[0], cells(source, test)[0], k)
+    scores: dict[str, Any] = {"n_pairs": len(pairs), "n_test": len(test), "lta": np.nan}
     if labels_key is not None:
         labels = [obs_column(mdata, m.name, labels_key).loc[test].astype(str).to_numpy() for m in (source, target)]
         scores["lta"] = metrics.label_transfer_accuracy(*embedded, *labels)
     scores["foscttm"] = metrics.foscttm(*embedded)
     for name, metric in (("pearson", metrics.pearson), ("auroc", metrics.auroc)):
-        ours, theirs = metric(measured, imputed), metric(measured, baseline)
-        test_of = metrics.sign_test(ours, theirs)
-        scores |= {name: np.nanmean(ours), f"{name}_knn": np.nanmean(theirs), f"{name}_better": test_of.n_better}
-        scores[f"{name}_pvalue"] = test_of.pvalue
+        ours = metric(measured, imputed)
+        scores |= {name: np.nanmean(ours), f"{name}_knn": np.nan, f"{name}_better": np.nan, f"{name}_pvalue": np.nan}
+        if baseline is not None:
+            theirs = metric(measured, baseline)
+            test_of = metrics.sign_test(ours, theirs)
+            scores |= {f"{name}_knn": np.nanmean(theirs), f"{name}_better": test_of.n_better}
+            scores[f"{name}_pvalue"] = test_of.pvalue
     return scores | {"n_features": measured.shape[1]}
 
 
-def _nearest(X: Any, Y: Any, X_new: Any, k: int) -> NDArray:
+def _nearest(X: Any, Y: Any, X_new: Any, k: int) -> NDArray | None:
     """The paper's baseline: average of the k nearest training cells, in the source's standardised features."""
+    if X.shape[0] < k:
+        return None
     scaler = StandardScaler(with_mean=False).fit(X)
-    return KNeighborsRegressor(min(k, X.shape[0])).fit(scaler.transform(X), _dense(Y)).predict(scaler.transform(X_new))
+    return KNeighborsRegressor(k).fit(scaler.transform(X), _dense(Y)).predict(scaler.transform(X_new))
 
 
 def _dense(X: Any) -> NDArray[np.float32]:

@@ -10,7 +10,18 @@ import numpy as np
 
 from .._compat import copy_of
 from .._core._modalities import read_modalities
-from .._core._pairing import correspondences, count_pairs, log_pairs
+from .._core._pairing import (
+    INFERRED,
+    both_alone,
+    check_linked,
+    correspondences,
+    count_pairs,
+    inferred_correspondences,
+    is_inferred,
+    log_pairs,
+    read_correspondence,
+    read_inferred,
+)
 from .._core._slots import Slots
 from .._core._write import read_reduction, write_integration
 from .._logging import logger
@@ -20,10 +31,12 @@ from ..models._reducers import Reducer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import scipy.sparse as sp
     from mudata import MuData
     from numpy.typing import NDArray
 
     from .._core._modalities import Modality
+    from .._core._pairing import Correspondence
     from ..models._base import Model
 
 
@@ -34,6 +47,7 @@ def integrate(
     modalities: Sequence[str] | None = None,
     layer: str | Mapping[str, str] | None = None,
     use_rep: str | Mapping[str, str] | None = None,
+    correspondence: str | sp.spmatrix | sp.sparray | None = None,
     recipe: Literal["default", "paper"] = "default",
     params: Mapping[str, Any] | None = None,
     device: str = "auto",
@@ -42,15 +56,16 @@ def integrate(
     key_added: str | None = None,
     copy: bool = False,
 ) -> MuData | None:
-    """Learn one joint embedding of all modalities (JAMIE, Equations 1 to 7).
+    """Learn one joint embedding of all modalities (JAMIE, Equations 1 to 9).
 
     Cells that share a name in `obs_names` are the same cell, measured in several modalities: they tie the modalities
-    together. Cells that only one modality has are trained on and embedded too.
+    together. Cells that only one modality has are trained on and embedded too; where two modalities both have such cells,
+    their correspondence may be given (`correspondence`) or inferred (:func:`jamie_sc.tl.match_cells`).
 
     Parameters
     ----------
     mdata
-        Two or more modalities, some of whose cells share a name.
+        Two or more modalities, all, some or none of whose cells share a name.
     model
         The method. `"jamie"`: joint variational autoencoders (Cohen Kalafut et al. 2023).
     modalities
@@ -61,6 +76,10 @@ def integrate(
     use_rep
         Key of `.obsm` that the encoder reads instead of the reduced values (for example another model's latent), for all
         or for each modality. Imputation still returns features.
+    correspondence
+        Key of `mdata.obsp`, or a scipy sparse matrix, (cells, cells) in the order of `mdata.obs_names`: how surely a cell of
+        one modality is, or is like, a cell of another, greater than 0 and at most 1. A cell may correspond to several. An
+        entry (i, j) and an entry (j, i) are the same link. Shared names are links of 1 in any case.
     recipe
         `"default"`: chosen on held-out cells. `"paper"`: Algorithm 1 to the letter, for comparisons; it takes tens of times
         longer, and wants ``params={"dropout": 0.6}`` where it is to impute (section 4.10).
@@ -92,10 +111,13 @@ def integrate(
     Raises
     ------
     KeyError
-        If a modality, layer or representation does not exist.
+        If a modality, layer, representation or correspondence does not exist.
+    TypeError
+        If `mdata` is no MuData, or the correspondence is not sparse.
     ValueError
         If there is one modality only, cell or feature names are not unique, no cell is paired, there are too few cells, a
-        matrix is empty, constant or holds NaN or infinite values, or the MuData has `axis != 0`.
+        matrix is empty, constant or holds NaN or infinite values, or the MuData has `axis != 0`; if the correspondence has
+        another shape than (cells, cells), values outside 0 to 1, rows that are all zero, or links within one modality.
     FloatingPointError
         If the loss becomes NaN in training; the message names the term. `mdata` stays as it was.
 
@@ -103,12 +125,24 @@ def integrate(
     --------
     jamie_sc.tl.impute : values of a modality that a cell lacks.
     jamie_sc.tl.map_query : new cells, without training again.
+    jamie_sc.tl.match_cells : infer which cells correspond.
 
     Notes
     -----
     The default recipe differs from the paper in what the encoder reads (features that share a unit, such as expression,
     are not scaled to the same spread), in two terms of the loss for paired cells (reconstruction of the other modality,
     and contrast with the other cells of the batch), and in its schedule. The latents written are brought to one length.
+
+    What :func:`jamie_sc.tl.match_cells` inferred, F̃, is used where it is there and two modalities both have cells without a
+    partner. It says nothing new about cells that have one, so these keep theirs; the others get the row of F̃, in the mix
+    ρF + (1−ρ)F̃ (``params={"rho": ...}``, 0 by default, 1 in the paper) that the aggregation and both terms for paired cells
+    read. So F̃ weighs as much as there are cells without a partner: nothing where all are paired, everything where none is.
+    A cell in a batch brings one of its partners along, drawn by weight, and a match that is spread over many cells of the
+    batch counts less in the contrast. Equation 9, which pulls a cell's aggregate to the mean of its matches, has the weight
+    ``params={"alignment": ...}``: 31.25 in the paper, 0 by default, as it added nothing to these terms on validation cells.
+
+    Cells without any partner, known or inferred, fill a tenth of a batch at most and do not lengthen training: more of them
+    made the model learn its pairs by heart.
 
     Ctrl-C ends training and keeps the best model so far.
 
@@ -127,10 +161,9 @@ def integrate(
     log_pairs(counts)
     seed = int(np.random.default_rng(rng).integers(2**31))
     fitted = get_model(model)(recipe=recipe, **(params or {}))
+    ordered, F, inferred = _correspondence(mdata, data, correspondence)
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
-    rank = np.argsort(np.argsort(mdata.obs_names.to_numpy()))
-    ordered = [_in_order_of_names(m, rank[m.rows]) for m in data]
-    fitted.fit(ordered, correspondences(ordered), reducers=reducers, seed=seed, device=device, progress=progress)
+    fitted.fit(ordered, F, inferred=inferred, reducers=reducers, seed=seed, device=device, progress=progress)
 
     mdata = copy_of(mdata) if copy else mdata
     slots = Slots.of(model, key_added)
@@ -150,6 +183,36 @@ def integrate(
         slots.uns,
     )
     return mdata if copy else None
+
+
+def _correspondence(
+    mdata: MuData, data: Sequence[Modality], given: str | sp.spmatrix | sp.sparray | None
+) -> tuple[list[Modality], Correspondence, Correspondence]:
+    """The modalities with their cells in the order of their names, F, and what is inferred of it."""
+    key = given if isinstance(given, str) and is_inferred(mdata, given) else None  # F̃ by its name is F̃
+    index = {m.name: m.rows for m in data}
+    known = None if given is None or key is not None else read_correspondence(mdata, given, index)
+    inferred = read_inferred(mdata, key or INFERRED)
+    order = np.argsort(mdata.obs_names.to_numpy())
+    rank = np.argsort(order)
+    ordered = [_in_order_of_names(m, rank[m.rows]) for m in data]
+    F = correspondences(ordered, None if known is None else known[order][:, order])
+    F_inferred = _inferred(ordered, F, None if inferred is None else inferred[order][:, order])
+    check_linked(ordered, F, F_inferred)
+    return ordered, F, F_inferred
+
+
+def _inferred(data: Sequence[Modality], F: Correspondence, links: sp.csr_matrix | None) -> Correspondence:
+    """What is inferred for modalities that both have cells without a partner; for others there is nothing to infer."""
+    wanted = {ab for ab, known in F.items() if both_alone(known)}
+    if links is None or not wanted:
+        return {}
+    found = inferred_correspondences(data, links)
+    used = {(a, b): block for (a, b), block in found.items() if (min(a, b), max(a, b)) in wanted}
+    for (a, b), block in used.items():
+        n = int((block.getnnz(axis=1) > 0).sum())
+        logger.info("correspondence inferred: %d cells of %r have matches in %r", n, data[a].name, data[b].name)
+    return used
 
 
 def _in_order_of_names(modality: Modality, rank: NDArray[np.intp]) -> Modality:

@@ -29,6 +29,11 @@ def cite():
     return datasets.bmmc_cite()
 
 
+@pytest.fixture(scope="module")
+def scgem():
+    return datasets.scgem()
+
+
 @needs("patchseq_motor")
 class TestPatchseqMotor:
     def test_shapes(self, motor):
@@ -119,3 +124,36 @@ class TestBmmcCite:
         assert (counts == counts.round()).all()
         np.testing.assert_allclose(adt.X.mean(axis=1), 0, atol=1e-5)
         np.testing.assert_allclose(np.diff(adt.X, axis=1), np.diff(np.log1p(counts), axis=1), atol=1e-5)
+
+
+@needs("scgem")
+class TestScgem:
+    def test_shapes(self, scgem):
+        assert {name: adata.shape for name, adata in scgem.mod.items()} == {"rna": (177, 34), "methylation": (177, 27)}
+        assert scgem.n_obs == 177
+        assert scgem["rna"].obs_names.equals(scgem["methylation"].obs_names)
+        assert scgem["rna"].obs_names[[0, -1]].tolist() == ["cell1", "cell177"]
+        assert scgem.var_names.is_unique
+        assert scgem["rna"].var_names[[0, -1]].tolist() == ["gene1", "gene34"]
+        assert scgem["methylation"].var_names[[0, -1]].tolist() == ["locus1", "locus27"]
+
+    def test_types_are_in_the_order_of_the_experiment(self, scgem):
+        counts = {"BJ": 35, "d8": 40, "d16T+": 32, "d24T+": 36, "iPS": 34}
+        for data in (scgem, *scgem.mod.values()):
+            assert data.obs["cell_type"].cat.categories.tolist() == list(counts)
+            assert data.obs["cell_type"].value_counts().to_dict() == counts
+
+    def test_values(self, scgem):
+        rna, methylation = scgem["rna"].X, scgem["methylation"].X
+        assert rna.dtype == methylation.dtype == np.float32
+        assert set(np.unique(methylation)) == {0, 1}
+        assert rna.min() == 0
+        assert 2 < rna[rna > 0].min() < rna.max() < 26
+        assert (rna == 0).mean() == pytest.approx(0.62, abs=0.005)
+        assert scgem["rna"].var_names[rna.max(axis=0) == 0].tolist() == ["gene28", "gene30"]
+
+    def test_rows_are_those_of_the_files(self, scgem):
+        files = datasets.fetch("scgem")
+        for name, file in (("rna", "GeneExpression"), ("methylation", "DNAmethylation")):
+            table = np.loadtxt(files[f"scGEM_{file}.txt"])
+            np.testing.assert_allclose(scgem[name].X, table, rtol=1e-6)

@@ -9,7 +9,7 @@ import torch
 
 from jamie_sc.models import JAMIE
 from jamie_sc.models._batches import Links
-from jamie_sc.models._jamie import Network, annealing, loss_terms
+from jamie_sc.models._jamie import Network, annealing, loss_terms, mix
 
 N, WIDTHS = (7, 9), (5, 4)
 
@@ -49,18 +49,28 @@ def mlp(x, network):
     return layer(x, modules[-1])
 
 
-def equations(network, data, F, noise):
-    """The paper's formulas with dense matrices, latents in columns."""
-    g = 3
-    (mx, sx), (my, sy) = (
-        (out[:g], np.exp(0.5 * out[g:]))
-        for out in (mlp(x, encoder) for x, encoder in zip(data, network.encoders, strict=True))
-    )
-    lx, ly = mx + noise[0] * sx, my + noise[1] * sy  # Equation 2
+def posteriors(network, data):
+    """Mean and standard deviation of each modality's cells."""
+    outs = [mlp(x, encoder) for x, encoder in zip(data, network.encoders, strict=True)]
+    return [(out[:3], np.exp(0.5 * out[3:])) for out in outs]
+
+
+def aggregates(network, data, F, noise):
+    """Equations 2 and 3 with dense matrices, latents in columns."""
+    lx, ly = (m + e * s for (m, s), e in zip(posteriors(network, data), noise, strict=True))
     delta = math.exp(-0.3 - 0.2)
     ones_x, ones_y = np.ones(N[0]), np.ones(N[1])
     a = (lx + delta * ly @ F.T) @ np.linalg.inv(np.diag(1 + delta * F @ ones_y))  # 3a
     b = (ly + lx @ F / delta) @ np.linalg.inv(np.diag(1 + F.T @ ones_x / delta))  # 3b
+    return a, b
+
+
+def equations(network, data, F, noise):
+    """The paper's formulas with dense matrices."""
+    g = 3
+    (mx, sx), (my, sy) = posteriors(network, data)
+    lx, ly = mx + noise[0] * sx, my + noise[1] * sy
+    a, b = aggregates(network, data, F, noise)
     d = [-(1 + 2 * np.log(s) - m**2 - s**2).sum(axis=1) / (2 * n) for m, s, n in ((mx, sx, N[0]), (my, sy, N[1]))]  # 5
     x, y = mlp(a, network.decoders[0]), mlp(b, network.decoders[1])
     return {
@@ -72,7 +82,7 @@ def equations(network, data, F, noise):
     }
 
 
-def terms_of(case, config):
+def terms_of(case, config, inferred=None):
     """The loss terms, and the noise of Equation 2 that was drawn for them."""
     network, data, F = case
     torch.manual_seed(3)
@@ -80,7 +90,16 @@ def terms_of(case, config):
     torch.manual_seed(3)
     tensors = [torch.from_numpy(x) for x in data]
     with torch.no_grad():
-        return loss_terms(network, tensors, tensors, links_of(F), n_features=WIDTHS, config=config), noise
+        return loss_terms(network, tensors, tensors, links_of(F), inferred, n_features=WIDTHS, config=config), noise
+
+
+def inferred_of(n, m, rng):
+    """Rows that sum to 1, but the last one, which has no match."""
+    F = rng.random((n, m)) * (rng.random((n, m)) < 0.5)
+    F[:, 0] += 0.1
+    F /= F.sum(axis=1, keepdims=True)
+    F[-1] = 0
+    return F
 
 
 def test_equations_3_to_7(case):
@@ -88,6 +107,54 @@ def test_equations_3_to_7(case):
     terms, noise = terms_of(case, JAMIE(recipe="paper").config)
     for name, expected in equations(network, data, F, noise).items():
         np.testing.assert_allclose(terms[name], expected, rtol=1e-5, err_msg=name)
+
+
+def test_equation_9(case):
+    """Mean over the cells that have matches: one that has none is left where it is."""
+    network, data, F = case
+    forth, back = (inferred_of(*shape, np.random.default_rng(2)) for shape in (N, N[::-1]))
+    inferred = links_of(forth) | {(1, 0): links_of(back)[0, 1]}
+    terms, noise = terms_of(case, JAMIE(recipe="paper").config, inferred)
+    x, y = aggregates(network, data, F, noise)
+    g, (n, m) = 3, N
+    expected = ((x - y @ forth.T)[:, :-1] ** 2).sum() / (g * (n - 1))
+    expected += ((y - x @ back.T)[:, :-1] ** 2).sum() / (g * (m - 1))
+    np.testing.assert_allclose(terms["alignment"], expected, rtol=1e-5)
+    assert "alignment" not in terms_of(case, JAMIE(recipe="paper").config)[0]
+    assert "alignment" not in terms_of(case, JAMIE(recipe="paper", alignment=0.0).config, inferred)[0]
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.3, 1.0])
+def test_line_3(rho):
+    """The mix of F and the inferred F, entry by entry: known partners stay, other cells have 1 - rho of their inferred ones."""
+    rng = np.random.default_rng(0)
+    F = np.zeros((5, 6))
+    F[0, 1], F[2, 2], F[2, 3] = 1, 0.4, 0.2
+    forth, back = inferred_of(5, 6, rng), inferred_of(6, 5, rng)
+    mixed, clamped = mix({(0, 1): sp.csr_matrix(F)}, {(0, 1): sp.csr_matrix(forth), (1, 0): sp.csr_matrix(back)}, rho)
+    for i in range(5):
+        for j in range(6):
+            from_i = F[i, j] if F[i].any() else forth[i, j]
+            from_j = F[i, j] if F[:, j].any() else back[j, i]
+            assert clamped[0, 1][i, j] == pytest.approx(from_i)
+            assert clamped[1, 0][j, i] == pytest.approx(from_j)
+            assert mixed[0, 1][i, j] == pytest.approx(rho * F[i, j] + (1 - rho) * (from_i + from_j) / 2)
+    if rho == 1:
+        np.testing.assert_allclose(mixed[0, 1].toarray(), F)
+
+
+def test_inferred_one_way_is_turned_round():
+    forth = inferred_of(5, 6, np.random.default_rng(0))
+    for given in ({(0, 1): sp.csr_matrix(forth)}, {(1, 0): sp.csr_matrix(forth)}):
+        a, b = next(iter(given))
+        clamped = mix({(0, 1): sp.csr_matrix((5, 6) if a == 0 else (6, 5))}, given, 0.5)[1]
+        sums = forth.sum(axis=0, keepdims=True)
+        np.testing.assert_allclose(clamped[b, a].toarray(), (forth / np.where(sums > 0, sums, 1)).T)
+
+
+def test_nothing_inferred_is_nothing_mixed():
+    F = {(0, 1): sp.csr_matrix(np.eye(4))}
+    assert mix(F, {}, 0.3) == (F, {})
 
 
 def test_cross_and_contrast(case):
@@ -105,7 +172,8 @@ def test_cross_and_contrast(case):
         to_y = mlp(latents[0][:, [i]], network.decoders[1])[:, 0]
         to_x = mlp(latents[1][:, [j]], network.decoders[0])[:, 0]
         cross += w * (((to_y - data[1][:, j]) ** 2).mean() + ((to_x - data[0][:, i]) ** 2).mean())
-        contrast -= w * 0.5 * (np.log(S[i, j] / S[i].sum()) + np.log(S[i, j] / S[:, j].sum()))
+        sharp = np.sqrt(F[i].max() * F[:, j].max())
+        contrast -= w * sharp * 0.5 * (np.log(S[i, j] / S[i].sum()) + np.log(S[i, j] / S[:, j].sum()))
     np.testing.assert_allclose(terms["cross"], cross, rtol=1e-5)
     np.testing.assert_allclose(terms["contrast"], contrast, rtol=1e-5)
 
@@ -145,6 +213,7 @@ def test_paper_recipe_is_that_of_the_paper():
     assert (config.combination, config.reconstruction, config.kl) == (1000, 31.25, 1)
     assert (config.min_steps, config.max_steps, config.max_lapses, config.min_change) == (2500, 10_000, 500, 1e-8)
     assert (config.batch_size, config.latent_dim, config.n_components, config.dropout) == (512, 32, 512, 0)
+    assert (config.alignment, config.rho, config.unit_columns) == (31.25, 1, True)
     assert config.cross == config.contrast == config.input_dropout == 0
     network = Network(config, (10, 6), (10, 6))
     widths = [m.weight.shape[:0:-1] for m in list(network.encoders[0])[::3]]

@@ -36,6 +36,15 @@ def test_state_round_trip(recipe):
     np.testing.assert_array_equal(latent, mdata["modality1"].obsm["X_jamie"])
 
 
+def test_state_written_before_a_hyperparameter_existed(trained):
+    """It takes the default."""
+    state = trained[1].state()
+    config = json.loads(state["config"])
+    for name in ("rho", "alignment", "lone", "unit_columns"):
+        del config["hyperparameters"][name]
+    assert from_state(state | {"config": json.dumps(config)}).config == trained[1].config
+
+
 def test_save_never_overwrites(trained, tmp_path):
     trained[1].save(tmp_path / "model")
     with pytest.raises(FileExistsError, match="another folder"):
@@ -108,6 +117,8 @@ def test_joint_is_equation_3(trained):
         ({"dropout": 1.0}, "dropout"),
         ({"recipe": "cake"}, "cake"),
         ({"max_steps": 1}, "max_steps"),
+        ({"rho": 1.1}, "rho is 1.1"),
+        ({"lone": -0.1}, "lone"),
     ],
 )
 def test_bad_hyperparameters(params, message):

@@ -241,6 +241,114 @@ def test_written_and_read_back_it_imputes_the_same(trained, tmp_path, monkeypatc
     pd.testing.assert_frame_equal(jsc.get.history(trained), jsc.get.history(back))
 
 
+# Correspondence -----------------------------------------------------------------------------------------------------
+
+
+def hidden_names(mdata, keep=0.5):
+    """The names of cells in "adt" hidden in part, and the matrix that links them, (cells, cells), with 1."""
+    adt = mdata["adt"].copy()
+    rng = np.random.default_rng(0)
+    hide = rng.random(adt.n_obs) >= keep
+    old = adt.obs_names.to_numpy()
+    adt.obs_names = np.where(hide, "hidden " + old.astype(object), old)
+    made = make_mudata({"rna": mdata["rna"].copy(), "adt": adt})
+    lost = hide & np.isin(old, made["rna"].obs_names)
+    i, j = (made.obs_names.get_indexer(names[lost]) for names in (old, adt.obs_names))
+    return made, sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(made.n_obs, made.n_obs))
+
+
+def left_by_match_cells(mdata, matrix):
+    """The matrix as `tl.match_cells` leaves it."""
+    mdata.obsp["correspondence"] = (matrix + matrix.T).tocsr()
+    mdata.uns["correspondence"] = {"params": {"method": "gw"}}
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_soft_values_in_obsp(mdata, quick, keep):
+    made, matrix = hidden_names(mdata, keep)
+    made.obsp["mine"] = matrix * 0.7
+    jsc.tl.integrate(made, correspondence="mine", **quick)
+    first = by_name(made)
+    assert np.isfinite(first[""]).all(axis=None)
+    again = jsc.tl.integrate(
+        made, correspondence=matrix.T.tocsc() * 0.7, copy=True, **quick
+    )  # as a matrix, turned round
+    assert_close(by_name(again), first, atol=0)
+    other = jsc.tl.integrate(made, correspondence=matrix, copy=True, **quick)
+    assert not np.allclose(by_name(other)[""], first[""], atol=0.01)
+
+
+def test_row_order_changes_nothing_with_soft_values(mdata, quick):
+    made, matrix = hidden_names(mdata)
+    other = shuffled(made, "adt")
+    at = made.obs_names.get_indexer(other.obs_names)
+    assert (at != np.arange(len(at))).any()
+    jsc.tl.integrate(made, correspondence=matrix, **quick)
+    jsc.tl.integrate(other, correspondence=matrix[at][:, at], **quick)
+    assert_close(by_name(other), by_name(made), atol=1e-4)
+
+
+def test_what_match_cells_left_is_used(mdata, quick):
+    made, matrix = hidden_names(mdata)
+    without = by_name(jsc.tl.integrate(made, copy=True, **quick))
+    left_by_match_cells(made, matrix)
+    params = quick["params"] | {"alignment": 1.0}
+    jsc.tl.integrate(made, params=params, progress=False)
+    assert not np.allclose(by_name(made)[""], without[""], atol=0.01)
+    assert "alignment" in jsc.get.history(made)
+    model = jsc.models.from_state(made.uns["jamie"]["model"])
+    assert (model.config.alignment, model.config.rho) == (1.0, 0.0)
+    named = jsc.tl.integrate(made, correspondence="correspondence", params=params, progress=False, copy=True)
+    assert_close(by_name(named), by_name(made), atol=0)
+
+
+def test_rho_1_without_alignment_is_nothing_inferred(mdata, quick):
+    made, matrix = hidden_names(mdata)
+    without = by_name(jsc.tl.integrate(made, copy=True, **quick))
+    left_by_match_cells(made, matrix)
+    jsc.tl.integrate(made, params=quick["params"] | {"rho": 1.0}, progress=False)
+    assert_close(by_name(made), without, atol=0)
+
+
+def test_nothing_paired_but_inferred(mdata, quick):
+    made, matrix = hidden_names(mdata, keep=0.0)
+    with pytest.raises(ValueError, match=r"tl\.match_cells"):
+        jsc.tl.integrate(made, **quick)
+    left_by_match_cells(made, matrix)
+    jsc.tl.integrate(made, **quick)
+    assert made.uns["jamie"]["pairing"]["paired"] == [0]
+    jsc.tl.impute(made, source="rna", target="adt", extend=True)
+
+
+def test_paper_recipe_with_an_inferred_correspondence(mdata):
+    made, matrix = hidden_names(mdata)
+    left_by_match_cells(made, matrix)
+    params = {"max_steps": 10, "min_steps": 5, "n_components": 5}
+    jsc.tl.integrate(made, recipe="paper", params=params, progress=False)
+    assert (jsc.get.history(made)["alignment"] > 0).all()
+
+
+@pytest.mark.parametrize("lone", ["none", "rna"])
+def test_skipped_where_nothing_is_to_match(simulate, quick, lone):
+    """All cells paired, or lone cells in one modality only: what was inferred changes nothing."""
+    mdata = simulate(n_cells=40, paired_fraction=1.0)
+    if lone == "rna":
+        mdata = make_mudata({"rna": mdata["rna"].copy(), "adt": mdata["adt"][:30].copy()})
+    without = by_name(jsc.tl.integrate(mdata, copy=True, **quick))
+    rng = np.random.default_rng(0)
+    left_by_match_cells(mdata, sp.random(40, 40, 0.2, random_state=rng, format="csr"))
+    jsc.tl.integrate(mdata, params=quick["params"] | {"alignment": 1.0}, progress=False)
+    assert_close(by_name(mdata), without, atol=0)
+
+
+def test_bad_correspondence(mdata, quick, unchanged):
+    bad = sp.identity(mdata.n_obs - 1, format="csr")
+    with unchanged(mdata), pytest.raises(ValueError, match="correspondence has the shape"):
+        jsc.tl.integrate(mdata, correspondence=bad, **quick)
+    with unchanged(mdata), pytest.raises(KeyError, match=r"mdata\.obsp\['mine'\]"):
+        jsc.tl.integrate(mdata, correspondence="mine", **quick)
+
+
 # Errors -------------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,102 @@
+"""Fused Gromov-Wasserstein on two small sets of points, by projected gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import ot
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float32]
+
+LEAST_EPSILON = 5e-4
+"""What single precision bears."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A coupling, and how it came about."""
+
+    coupling: Floats
+    objective: float
+    epsilon: float
+    n_iter: int
+    converged: bool
+
+
+@dataclass(frozen=True)
+class FusedProblem:
+    """Two geometries with weights, and what is known otherwise of matching their points.
+
+    Minimises (1 - trust) sum (A_ik - B_jl)^2 T_ij T_kl + trust sum linear_ij T_ij - epsilon H(T) over the couplings T
+    with row sums p and column sums q.
+    """
+
+    A: Floats
+    B: Floats
+    p: Floats
+    q: Floats
+    linear: Floats | None = None
+    """Cost of matching point i of A with point j of B."""
+    trust: float = 0.0
+    """Weight of the linear cost; the distances have the rest."""
+    slack: float | None = None
+    """Cost of column sums that differ from q (Kullback-Leibler); None forbids it."""
+    squares: tuple[Floats, Floats] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "squares", (self.A**2, self.B**2))
+
+    def distortion(self, T: Floats, half: Floats | None = None) -> float:
+        """Sum of (A_ik - B_jl)^2 T_ij T_kl; `half` is A T B."""
+        half = self.A @ T @ self.B if half is None else half
+        rows, columns = T.sum(axis=1), T.sum(axis=0)
+        squares = rows @ self.squares[0] @ rows + columns @ self.squares[1] @ columns
+        return float(squares - 2 * np.vdot(half, T))
+
+    def objective(self, T: Floats, half: Floats | None = None) -> float:
+        """What is minimised, but for the entropy."""
+        distortion = self.distortion(T, half)
+        if self.linear is None:
+            return distortion
+        return (1 - self.trust) * distortion + self.trust * float(np.vdot(self.linear, T))
+
+    def descend(self, T: Floats, epsilon: float, *, n_iter: int, noise: float | None = None) -> Plan:
+        """Projected gradients from T at one epsilon; with `noise`, epsilon falls until it is that part of the objective."""
+        half = self.A @ T @ self.B
+        n, settled = 0, False
+        while n < n_iter and not settled:
+            last, T = T, self._project(self._gradient(T, half), np.float32(epsilon))
+            half = self.A @ T @ self.B
+            n, settled = n + 1, float(np.abs(T - last).sum()) < 1e-3
+            if noise is not None:
+                wanted = max(noise * self.objective(T, half), LEAST_EPSILON)
+                settled &= abs(wanted - epsilon) < 0.05 * epsilon
+                epsilon = epsilon if settled else max(wanted, 0.7 * epsilon)
+        return Plan(T, self.objective(T, half), float(epsilon), n, settled)
+
+    def _gradient(self, T: Floats, half: Floats) -> Floats:
+        """Of the objective, but for a factor of two in the distortion."""
+        square_a, square_b = self.squares
+        gradient = (square_a @ T.sum(axis=1))[:, None] + square_b @ T.sum(axis=0) - 2 * half
+        return gradient if self.linear is None else (1 - self.trust) * gradient + self.trust * self.linear
+
+    def _project(self, cost: Floats, epsilon: np.float32) -> Floats:
+        """The coupling of least cost and most entropy."""
+        # POT's Sinkhorn underflows at small epsilon, so one exact step in logarithms goes before: rows, then columns.
+        cost = cost - soft_minimum(cost - epsilon * np.log(self.q), epsilon, axis=1) - epsilon * np.log(self.p)[:, None]
+        if self.slack is not None:
+            slack = (float("inf"), self.slack)
+            return ot.unbalanced.sinkhorn_unbalanced(self.p, self.q, cost, epsilon, slack, numItermax=50, stopThr=1e-4)
+        cost = cost - soft_minimum(cost, epsilon, axis=0) - epsilon * np.log(self.q)
+        return ot.sinkhorn(self.p, self.q, cost, epsilon, numItermax=50, stopThr=1e-4, warn=False)
+
+
+def soft_minimum(cost: Floats, epsilon: np.float32, axis: int) -> Floats:
+    """-epsilon log sum exp(-cost / epsilon) along an axis, which is kept."""
+    least = cost.min(axis=axis, keepdims=True)
+    return least - epsilon * np.log(np.exp((least - cost) / epsilon).sum(axis=axis, keepdims=True))

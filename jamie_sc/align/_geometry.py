@@ -1,0 +1,63 @@
+"""What Gromov-Wasserstein compares: distances that no single neighbourhood size decides."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import eigh
+
+from ._distances import METRICS, neighbor_graph, path_lengths, straight_distances
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+
+LEAST_NEIGHBORS = 5
+"""The smallest neighbourhood."""
+
+
+def neighborhood_sizes(n: int, n_neighbors: int | None) -> list[int]:
+    """Eight sizes from 5 cells to a third of them, in equal ratios; or the one given."""
+    if n_neighbors is not None:
+        return [n_neighbors]
+    most = max(LEAST_NEIGHBORS, 0.3 * n)
+    return np.unique(np.geomspace(LEAST_NEIGHBORS, most, 8).round().astype(int)).tolist()
+
+
+def hop_distances(
+    X: NDArray[np.float32], weight: NDArray[np.float32], sizes: Sequence[int]
+) -> Iterator[NDArray[np.float32]]:
+    """Hops along graphs of nearest neighbours, (n, n), one for each metric and size; root mean square 1."""
+    for metric in METRICS:
+        straight = straight_distances(X, metric)
+        ordered = np.sort(straight, axis=1)
+        for size in sizes:
+            graph, _ = neighbor_graph(straight, ordered[:, size], hops=True)
+            yield unit(path_lengths(graph), weight)
+
+
+def mean_geometry(distances: Sequence[NDArray[np.float32]], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The average d of several distances, made to saturate, 1 - exp(-d^2): far is far; root mean square 1."""
+    mean = unit(sum(distances) / np.float32(len(distances)), weight)
+    return unit(1 - np.exp(-(mean**2)), weight)
+
+
+def unit(distance: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divided by the root mean square over all pairs of weighted cells."""
+    return distance / np.sqrt(weight @ (distance * distance) @ weight)
+
+
+def diffusion_ranks(distance: NDArray[np.float32], weight: NDArray[np.float32], n: int = 2) -> NDArray[np.float32]:
+    """Rank of each cell, 0 to 1, along the first diffusion components of a geometry, (cells, n)."""
+    similarity = np.exp(-2 * distance**2)
+    root = np.sqrt(weight / (similarity @ weight))
+    last = len(distance) - 2  # the last component is constant
+    _, vectors = eigh(root[:, None] * similarity * root, subset_by_index=[last - n + 1, last])
+    components = vectors[:, ::-1] / np.sqrt(weight)[:, None]
+    order = np.argsort(components, axis=0)
+    ranks = np.empty_like(components)
+    np.put_along_axis(ranks, order, np.cumsum(weight[order], axis=0) - weight[order] / 2, axis=0)
+    return ranks.astype(np.float32)
