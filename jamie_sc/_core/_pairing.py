@@ -166,9 +166,9 @@ def rows_to_one(F: Any) -> sp.csr_matrix:
     return sp.csr_matrix(sp.diags(np.divide(1, sums, out=np.zeros_like(sums), where=sums > 0)) @ F)
 
 
-def both_alone(F: sp.csr_matrix) -> bool:
-    """True if both modalities have cells without a partner, which may be one another's."""
-    return bool((np.diff(F.tocsr().indptr) == 0).any() and (np.diff(F.tocsc().indptr) == 0).any())
+def n_alone(F: sp.csr_matrix) -> tuple[int, int]:
+    """How many cells of each modality have no partner; where both have some, these may be one another's."""
+    return int((F.getnnz(axis=1) == 0).sum()), int((F.getnnz(axis=0) == 0).sum())
 
 
 def count_pairs(index: Mapping[str, NDArray[np.intp]], obs_names: pd.Index) -> pd.DataFrame:

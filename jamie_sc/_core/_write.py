@@ -46,6 +46,16 @@ def write_integration(
     mdata.uns[slots.uns] = record
 
 
+def write_correspondence(
+    mdata: MuData, key: str, *, links: sp.csr_matrix, confidence: NDArray[np.float64], record: dict[str, Any]
+) -> None:
+    """Write which cells of the MuData correspond, how sure that is, and how it was found."""
+    own(mdata)
+    mdata.obsp[key] = links
+    mdata.obs[f"{key}_confidence"] = confidence
+    mdata.uns[key] = record
+
+
 def write_layer(mdata: MuData, modality: str, layer: str, cells: pd.Index, values: NDArray[np.float32]) -> None:
     """Write values of some cells into a layer; NaN for the other cells."""
     own(mdata)

@@ -149,7 +149,9 @@ def path_lengths(graph: sp.csr_matrix, sources: NDArray[np.intp] | None = None) 
     n = graph.shape[0]
     if graph.nnz > n**2 / DENSE and (graph.data == 1).all():
         return _hops(graph.toarray(), slice(None) if sources is None else sources)
-    return dijkstra(graph, directed=True, indices=sources).astype(np.float32)  # the same as undirected, in half the time
+    return dijkstra(graph, directed=True, indices=sources).astype(
+        np.float32
+    )  # the same as undirected, in half the time
 
 
 DENSE = 30

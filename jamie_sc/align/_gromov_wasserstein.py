@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import ot
 import scipy.sparse as sp
-from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
 from .._logging import logger
+from ._best_matches import CHUNK, best_matches
 from ._cca import cca
 from ._distances import check_points
 from ._fused_problem import FusedProblem, Plan
@@ -21,7 +21,7 @@ from ._landmarks import Landmarks, mixture
 from ._solution import Solution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -45,8 +45,6 @@ TRUSTED_PAIRS = 20
 """Known pairs that count as much as the geometry."""
 NEARLY = 1.1
 """A solution whose objective is at most so many times the best one is nearly as good."""
-CHUNK = 1_000
-"""Cells whose matches are looked up at once."""
 
 
 def gromov_wasserstein(
@@ -163,7 +161,7 @@ def gromov_wasserstein(
             start = scene.spread(start, coarse)
         problem = scene.problem
         plan = problem.descend(start, epsilon or LUKEWARM, n_iter=N_ITER, noise=None if epsilon else NOISE)
-        coupling = scene.matches(plan.coupling, n_matches, bar)
+        coupling = scene.matches(plan.coupling, n_matches, bar.update)
     _warn_of_rivals(names, rivals)
     chance = problem.distortion(np.outer(problem.p, problem.q))
     return Solution(
@@ -285,25 +283,13 @@ class _Scene:
         from_a, from_b = (mixture(fine.points, few.points) for fine, few in zip(self.sides, coarse.sides, strict=True))
         return np.outer(self.problem.p, self.problem.q) * (from_b @ (from_a @ ratio).T).T
 
-    def matches(self, T: Floats, n_matches: int, bar: tqdm) -> sp.csr_matrix:
+    def matches(self, T: Floats, n_matches: int, tick: Callable[[], object]) -> sp.csr_matrix:
         """The best matches of each cell of either side, from a coupling of landmarks; values sum to at most 1."""
         ratio = T / np.outer(self.problem.p, self.problem.q)
-        a, b = self.sides[0].mixture, self.sides[1].mixture
-        best = _best(a, ratio, b, n_matches, bar).maximum(_best(b, ratio.T, a, n_matches, bar).T).tocsr()
+        a, b = (side.mixture for side in self.sides)
+        best = best_matches(ratio, n_matches, a, b, tick)
         best.data /= np.float32(a.shape[0] * b.shape[0])
         return best
-
-
-def _best(a: sp.csr_matrix, ratio: Floats, b: sp.csr_matrix, n_matches: int, bar: tqdm) -> sp.csr_matrix:
-    """The n largest entries in each row of a ratio b^T, a chunk of rows at a time."""
-    n, kept = a.shape[0], min(n_matches, b.shape[0])
-    columns, values = np.empty((n, kept), dtype=np.int32), np.empty((n, kept), dtype=np.float32)
-    for rows in gen_batches(n, CHUNK):
-        dense = (b @ (a[rows] @ ratio).T).T
-        columns[rows] = np.argpartition(dense, -kept, axis=1)[:, -kept:]
-        values[rows] = np.take_along_axis(dense, columns[rows], axis=1)
-        bar.update()
-    return sp.csr_matrix((values.ravel(), columns.ravel(), np.arange(0, n * kept + 1, kept)), shape=(n, b.shape[0]))
 
 
 # Where to start ------------------------------------------------------------------------------------------------------

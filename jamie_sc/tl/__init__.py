@@ -4,5 +4,6 @@ from ._evaluate import evaluate
 from ._impute import impute
 from ._integrate import integrate
 from ._map_query import map_query
+from ._match_cells import match_cells
 
-__all__ = ["evaluate", "impute", "integrate", "map_query"]
+__all__ = ["evaluate", "impute", "integrate", "map_query", "match_cells"]

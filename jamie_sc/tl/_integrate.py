@@ -3,40 +3,43 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import scipy.sparse as sp
 
 from .._compat import copy_of
 from .._core._modalities import read_modalities
 from .._core._pairing import (
     INFERRED,
-    both_alone,
     check_linked,
     correspondences,
     count_pairs,
     inferred_correspondences,
     is_inferred,
     log_pairs,
+    n_alone,
     read_correspondence,
     read_inferred,
+    rows_to_one,
 )
 from .._core._slots import Slots
-from .._core._write import read_reduction, write_integration
+from .._core._write import write_integration
 from .._logging import logger
 from ..models import get_model
-from ..models._reducers import Reducer
+from ..models._base import MIN_CELLS
+from ._infer import infer
+from ._read import in_order_of_names, stored_reducer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    import scipy.sparse as sp
     from mudata import MuData
-    from numpy.typing import NDArray
 
     from .._core._modalities import Modality
     from .._core._pairing import Correspondence
+    from ..align import Solution
     from ..models._base import Model
 
 
@@ -161,8 +164,9 @@ def integrate(
     log_pairs(counts)
     seed = int(np.random.default_rng(rng).integers(2**31))
     fitted = get_model(model)(recipe=recipe, **(params or {}))
-    ordered, F, inferred = _correspondence(mdata, data, correspondence)
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
+    infer_missing = partial(infer, reducers=reducers, rng=np.random.default_rng(seed), progress=progress)
+    ordered, F, inferred = _correspondence(mdata, data, correspondence, infer_missing)
     fitted.fit(ordered, F, inferred=inferred, reducers=reducers, seed=seed, device=device, progress=progress)
 
     mdata = copy_of(mdata) if copy else mdata
@@ -186,65 +190,34 @@ def integrate(
 
 
 def _correspondence(
-    mdata: MuData, data: Sequence[Modality], given: str | sp.spmatrix | sp.sparray | None
+    mdata: MuData,
+    data: Sequence[Modality],
+    given: str | sp.spmatrix | sp.sparray | None,
+    infer_missing: Callable[
+        [Sequence[Modality], Correspondence, list[tuple[int, int]]], dict[tuple[int, int], Solution]
+    ],
 ) -> tuple[list[Modality], Correspondence, Correspondence]:
     """The modalities with their cells in the order of their names, F, and what is inferred of it."""
     key = given if isinstance(given, str) and is_inferred(mdata, given) else None  # F̃ by its name is F̃
     index = {m.name: m.rows for m in data}
     known = None if given is None or key is not None else read_correspondence(mdata, given, index)
-    inferred = read_inferred(mdata, key or INFERRED)
-    order = np.argsort(mdata.obs_names.to_numpy())
-    rank = np.argsort(order)
-    ordered = [_in_order_of_names(m, rank[m.rows]) for m in data]
+    links = read_inferred(mdata, key or INFERRED)
+    ordered, order = in_order_of_names(mdata, data)
     F = correspondences(ordered, None if known is None else known[order][:, order])
-    F_inferred = _inferred(ordered, F, None if inferred is None else inferred[order][:, order])
-    check_linked(ordered, F, F_inferred)
-    return ordered, F, F_inferred
-
-
-def _inferred(data: Sequence[Modality], F: Correspondence, links: sp.csr_matrix | None) -> Correspondence:
-    """What is inferred for modalities that both have cells without a partner; for others there is nothing to infer."""
-    wanted = {ab for ab, known in F.items() if both_alone(known)}
-    if links is None or not wanted:
-        return {}
-    found = inferred_correspondences(data, links)
-    used = {(a, b): block for (a, b), block in found.items() if (min(a, b), max(a, b)) in wanted}
-    for (a, b), block in used.items():
+    wanted = [ab for ab, part in F.items() if min(n_alone(part)) >= MIN_CELLS]
+    inferred: Correspondence = {}
+    if wanted and links is not None:
+        found = inferred_correspondences(ordered, links[order][:, order])
+        inferred = {(a, b): block for (a, b), block in found.items() if (min(a, b), max(a, b)) in wanted}
+    elif wanted:
+        found = {ab: sp.csr_matrix(solution.coupling) for ab, solution in infer_missing(ordered, F, wanted).items()}
+        inferred = {ab: rows_to_one(block) for ab, block in found.items()}
+        inferred |= {(b, a): rows_to_one(block.T) for (a, b), block in found.items()}
+    for (a, b), block in inferred.items():
         n = int((block.getnnz(axis=1) > 0).sum())
         logger.info("correspondence inferred: %d cells of %r have matches in %r", n, data[a].name, data[b].name)
-    return used
-
-
-def _in_order_of_names(modality: Modality, rank: NDArray[np.intp]) -> Modality:
-    """The modality with its cells sorted by the rank of their names, so that the order they come in changes nothing."""
-    order = np.argsort(rank)
-    if (order[1:] > order[:-1]).all():
-        return replace(modality, rows=rank)
-    rep = None if modality.rep is None else modality.rep[order]
-    return replace(modality, X=modality.X[order], obs_names=modality.obs_names[order], rows=rank[order], rep=rep)
-
-
-def stored_reducer(mdata: MuData, modality: Modality) -> Reducer | None:
-    """The reducer that `pp.reduce` left in the MuData, unless nobody called it."""
-    record = read_reduction(mdata, modality.name, modality.layer)
-    if record is None:
-        return None
-    parts = {
-        part: np.ascontiguousarray(record[part], np.float32)
-        for part in ("mean", "scale", "components", "variance", "bounds")
-    }
-    ones, target_sum = np.ones_like(parts["variance"]), record["params"].get("target_sum")
-    reducer = Reducer(**parts, shrinkage=ones, target_sum=target_sum)
-    head = slice(0, 100)
-    if len(reducer.mean) != modality.X.shape[1] or not np.allclose(
-        reducer.transform(modality.X[head]), record["scores"][head], rtol=1e-3, atol=1e-2
-    ):
-        msg = (
-            f"The values of modality {modality.name!r} are no longer those that jamie_sc.pp.reduce saw. "
-            f"Call it again, or drop mdata[{modality.name!r}].uns['pca']."
-        )
-        raise ValueError(msg)
-    return reducer
+    check_linked(ordered, F, inferred)
+    return ordered, F, inferred
 
 
 def write_latents(mdata: MuData, slots: Slots, model: Model, data: Sequence[Modality], record: dict[str, Any]) -> None:

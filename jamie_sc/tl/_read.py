@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from .._core._modalities import read_modalities
+from .._core._write import read_reduction
 from .._logging import logger
+from ..models._reducers import Reducer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from mudata import MuData
     from numpy.typing import NDArray
 
@@ -66,3 +68,42 @@ def feature_order(wanted: Sequence[str], given: pd.Index, name: str) -> NDArray[
     if len(given) > len(wanted):
         logger.info("%d features of %r that the model does not know are left out", len(given) - len(wanted), name)
     return order
+
+
+def in_order_of_names(mdata: MuData, data: Sequence[Modality]) -> tuple[list[Modality], NDArray[np.intp]]:
+    """The modalities with cells and MuData rows sorted by name, so that the order they come in changes nothing; the order."""
+    order = np.argsort(mdata.obs_names.to_numpy())
+    rank = np.argsort(order)
+    return [_sorted(m, rank[m.rows]) for m in data], order
+
+
+def _sorted(modality: Modality, rank: NDArray[np.intp]) -> Modality:
+    """The modality with its cells sorted by their rank."""
+    order = np.argsort(rank)
+    if (order[1:] > order[:-1]).all():
+        return replace(modality, rows=rank)
+    rep = None if modality.rep is None else modality.rep[order]
+    return replace(modality, X=modality.X[order], obs_names=modality.obs_names[order], rows=rank[order], rep=rep)
+
+
+def stored_reducer(mdata: MuData, modality: Modality) -> Reducer | None:
+    """The reducer that `pp.reduce` left in the MuData, unless nobody called it."""
+    record = read_reduction(mdata, modality.name, modality.layer)
+    if record is None:
+        return None
+    parts = {
+        part: np.ascontiguousarray(record[part], np.float32)
+        for part in ("mean", "scale", "components", "variance", "bounds")
+    }
+    ones, target_sum = np.ones_like(parts["variance"]), record["params"].get("target_sum")
+    reducer = Reducer(**parts, shrinkage=ones, target_sum=target_sum)
+    head = slice(0, 100)
+    if len(reducer.mean) != modality.X.shape[1] or not np.allclose(
+        reducer.transform(modality.X[head]), record["scores"][head], rtol=1e-3, atol=1e-2
+    ):
+        msg = (
+            f"The values of modality {modality.name!r} are no longer those that jamie_sc.pp.reduce saw. "
+            f"Call it again, or drop mdata[{modality.name!r}].uns['pca']."
+        )
+        raise ValueError(msg)
+    return reducer

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from jamie_sc._compat import make_mudata
 from jamie_sc._core._modalities import cell_index, read_modalities
 from jamie_sc._core._pairing import (
-    both_alone,
+    n_alone,
     check_linked,
     correspondence,
     correspondences,
@@ -166,9 +166,9 @@ def test_only_what_match_cells_wrote_is_inferred(mdata):
     assert found[1, 0].nnz == 1
 
 
-def test_something_to_infer_needs_lone_cells_on_both_sides():
+def test_cells_alone_are_counted_on_both_sides():
     F = sp.csr_matrix(np.eye(3))
-    assert not both_alone(F)
-    assert not both_alone(F[:2])
-    assert not both_alone(F[:, :2])
-    assert both_alone(sp.csr_matrix(np.diag([1, 1, 0])))
+    assert n_alone(F) == (0, 0)
+    assert n_alone(F[:2]) == (0, 1)
+    assert n_alone(F[:, :2]) == (1, 0)
+    assert n_alone(sp.csr_matrix(np.diag([1, 1, 0]))) == (1, 1)

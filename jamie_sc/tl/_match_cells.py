@@ -1,0 +1,194 @@
+"""Infer which cells of two modalities correspond that share no name."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from .._compat import copy_of
+from .._core._modalities import read_modalities
+from .._core._pairing import INFERRED, correspondences, count_pairs, log_pairs, n_alone, rows_to_one
+from .._core._write import write_correspondence
+from .._logging import logger
+from ._infer import infer
+from ._read import in_order_of_names, stored_reducer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mudata import MuData
+    from numpy.typing import NDArray
+
+    from .._core._modalities import Modality
+    from ..align import Solution
+
+
+def match_cells(
+    mdata: MuData,
+    *,
+    modalities: Sequence[str] | None = None,
+    method: Literal["gw", "unioncom"] = "gw",
+    layer: str | Mapping[str, str] | None = None,
+    use_rep: str | Mapping[str, str] | None = None,
+    n_neighbors: int | None = None,
+    n_matches: int = 30,
+    rng: int | np.random.Generator | None = 0,
+    progress: bool | None = None,
+    key_added: str = INFERRED,
+    copy: bool = False,
+    **kwargs: Any,
+) -> MuData | None:
+    """Infer the correspondence of cells that share no name (F̃ of section 4.6 of JAMIE).
+
+    For each two modalities that both have cells without a partner, these cells are matched by the geometry of their
+    modality: cells correspond whose distances to the others do. Cells that share a name are known pairs; they stay with
+    each other, and tell how the two modalities go together.
+
+    Parameters
+    ----------
+    mdata
+        Two or more modalities, none or some of whose cells share a name.
+    modalities
+        Names of the modalities to match; default all.
+    method
+        `"gw"`: Gromov-Wasserstein, fused with what known pairs tell (:func:`jamie_sc.align.gromov_wasserstein`), on
+        landmarks beyond 2,000 cells. `"unioncom"`: Equation 8 by UnionCom's primal-dual method
+        (:func:`jamie_sc.align.unioncom`), up to 5,000 cells.
+    layer
+        Layer that holds the values, for all or for each modality; default `X`. Counts are logged.
+    use_rep
+        Key of `.obsm` whose distances are compared, for all or for each modality. By default the values where there are
+        fewer than 50 features, else principal components.
+    n_neighbors
+        Neighbours in the graph that distances are measured along. By default `"gw"` averages over eight sizes and
+        `"unioncom"` takes 10.
+    n_matches
+        Matches kept for each cell.
+    rng
+        Seed, or a generator to draw it from.
+    progress
+        Show a bar; default only on a terminal or in a notebook.
+    key_added
+        Name of the slots. :func:`jamie_sc.tl.integrate` finds `"correspondence"` by itself, another name through its
+        argument `correspondence`.
+    copy
+        Return a copy instead of writing into `mdata`.
+    **kwargs
+        For the method: `epsilon`, `marginals` and `n_landmarks` of :func:`jamie_sc.align.gromov_wasserstein`; `distance`,
+        `metric` of :func:`jamie_sc.align.distances` and `max_iter`, `tol` of :func:`jamie_sc.align.unioncom`.
+
+    Returns
+    -------
+    `None`, or the copy. Writes
+
+    `mdata.obsp["correspondence" | key_added]`
+        Sparse, (cells, cells), float32: how much cell i of one modality is matched with cell j of another. For each two
+        modalities a row sums to 1; known pairs stand on the diagonal.
+    `mdata.obs["correspondence_confidence" | key_added + "_confidence"]`
+        1 for a cell with a single match, 0 for one matched evenly with as many as were kept: 1 minus the entropy of its
+        row, relative. NaN for cells that were not matched.
+    `mdata.uns["correspondence" | key_added]`
+        `params`; and for each two modalities `objective` (0: distances agree, 1: chance; for UnionCom, Equation 8),
+        `row_residual` and `column_residual` (largest violation of the sums), `n_iter`, `converged`, `rivals`
+        (objectives of unlike solutions that are nearly as good).
+
+    Raises
+    ------
+    KeyError
+        If a modality, layer or representation does not exist.
+    ValueError
+        If no two modalities have cells to match, there are fewer cells than neighbours, or too many for the method.
+
+    See Also
+    --------
+    jamie_sc.tl.integrate : trains with the correspondence; infers it where nobody did.
+    jamie_sc.get.correspondence : the matches as a table.
+
+    Notes
+    -----
+    Geometry cannot tell a shape from its mirror image. A warning says when unlike solutions are nearly as good; a few known
+    pairs decide between them.
+
+    Examples
+    --------
+    >>> import jamie_sc as jsc
+    >>> mdata = jsc.datasets.simulated(n_cells=120, n_features=(20, 30), paired_fraction=0.25)
+    >>> jsc.tl.match_cells(mdata)
+    >>> mdata.obsp["correspondence"].shape
+    (120, 120)
+    """
+    started = time.perf_counter()
+    data = read_modalities(mdata, modalities=modalities, layer=layer, use_rep=use_rep, at_least=2)
+    log_pairs(count_pairs({m.name: m.rows for m in data}, mdata.obs_names))
+    if method not in ("gw", "unioncom"):
+        msg = f'There is no method {method!r}. Choose "gw" or "unioncom".'
+        raise ValueError(msg)
+    generator = np.random.default_rng(rng)
+    reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
+    options = {"method": method, "n_neighbors": n_neighbors, "n_matches": n_matches} | kwargs
+    ordered, order = in_order_of_names(mdata, data)
+    F = correspondences(ordered)
+    wanted = [ab for ab, known in F.items() if min(n_alone(known))]
+    if not wanted:
+        names = [m.name for m in data]
+        msg = (
+            f"There is nothing to match: no two of the modalities {names} both have cells without a partner in the other. See "
+            "jamie_sc.pp.pairing(mdata)."
+        )
+        raise ValueError(msg)
+    solutions = infer(ordered, F, wanted, reducers=reducers, rng=generator, progress=progress, **options)
+    mdata = copy_of(mdata) if copy else mdata
+    names = [m.name for m in data]
+    links, confidence = _links(ordered, solutions, mdata.n_obs)
+    back = np.argsort(order)
+    params = {"method": method, "n_matches": n_matches, "modalities": np.array(names)} | kwargs
+    record = {"params": params | ({} if n_neighbors is None else {"n_neighbors": n_neighbors})}
+    for (a, b), solution in solutions.items():
+        record[f"{names[a]}-{names[b]}"] = _record(solution)
+    write_correspondence(mdata, key_added, links=links[back][:, back], confidence=confidence[back], record=record)
+    logger.info(
+        "finished match_cells (%.1f s): added %r, matches of %d cells (mdata.obsp), and how sure they are (mdata.obs[%r])",
+        time.perf_counter() - started,
+        key_added,
+        np.isfinite(confidence).sum(),
+        f"{key_added}_confidence",
+    )
+    return mdata if copy else None
+
+
+def _links(
+    data: Sequence[Modality], solutions: Mapping[tuple[int, int], Solution], n_obs: int
+) -> tuple[sp.csr_matrix, NDArray[np.float64]]:
+    """The couplings as one matrix over MuData rows, rows of sum 1 for each two modalities; and each cell's confidence."""
+    links, confidence = sp.csr_matrix((n_obs, n_obs), dtype=np.float32), np.full(n_obs, np.nan)
+    for (a, b), solution in solutions.items():
+        coupling = sp.csr_matrix(solution.coupling)
+        for one, other, matches in ((data[a], data[b], coupling), (data[b], data[a], coupling.T)):
+            block = rows_to_one(matches)
+            entries = block.tocoo()
+            placed = sp.csr_matrix((entries.data, (one.rows[entries.row], other.rows[entries.col])), shape=links.shape)
+            links = links.maximum(placed)
+            confidence[one.rows] = np.fmax(confidence[one.rows], _confidence(block))
+    return links.astype(np.float32), confidence
+
+
+def _confidence(block: sp.csr_matrix) -> NDArray[np.float64]:
+    """1 minus the entropy of each row, relative to as many even matches as the row has; NaN for an empty row."""
+    n = np.diff(block.indptr)
+    row = np.repeat(np.arange(len(n)), n)
+    surprise = -block.data * np.log(np.maximum(block.data, np.finfo(np.float32).tiny))
+    entropy = np.bincount(row, surprise, len(n)) / np.log(np.maximum(n, 2))
+    return np.where(n > 0, np.clip(1 - entropy, 0, 1), np.nan)
+
+
+def _record(solution: Solution) -> dict[str, Any]:
+    """What an .h5mu can hold of how it went."""
+    record = {
+        name: getattr(solution, name)
+        for name in ("objective", "row_residual", "column_residual", "n_iter", "converged")
+    }
+    extra = {} if solution.epsilon is None else {"epsilon": solution.epsilon}
+    return record | extra | {"rivals": np.array(solution.rivals, dtype=float)}
