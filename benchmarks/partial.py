@@ -14,6 +14,7 @@ import resource
 import time
 from typing import TYPE_CHECKING, Any
 
+import mudata as md
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -164,6 +165,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
+    md.set_options(pull_on_update=False)  # as mudata 0.4 does, and without its warning
     for part in args.parts:
         if part == "speed":
             speed()

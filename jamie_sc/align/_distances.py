@@ -12,6 +12,8 @@ from sklearn.metrics import pairwise_distances
 from .._logging import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     Distance = Literal["geodesic", "hops", "euclidean", "correlation"]
@@ -81,12 +83,17 @@ def distances(
     reach = np.partition(straight, n_neighbors, axis=1)[:, n_neighbors]
     graph, sizes = neighbor_graph(straight, reach, hops=distance == "hops")
     if len(sizes) > 1:
-        msg = (
-            "the graph of %d neighbours of %s falls into %d components, of %s cells: each was joined to the others by its "
-            "nearest cell. A larger n_neighbors may serve better"
-        )
-        logger.warning(msg, n_neighbors, name, len(sizes), ", ".join(map(str, sizes)))
+        warn_of_components(name, n_neighbors, sizes)
     return path_lengths(graph, sources)
+
+
+def warn_of_components(name: str, n_neighbors: int, sizes: Sequence[int]) -> None:
+    """Say that a graph fell apart, and into what."""
+    msg = (
+        "the graph of %d neighbours of %r falls into %d components, of %s points: each was joined to the others by its "
+        "nearest one. Distances between them mean little; more neighbours may connect them: n_neighbors"
+    )
+    logger.warning(msg, n_neighbors, name, len(sizes), ", ".join(map(str, sizes)))
 
 
 def check_points(X: NDArray, *, n_neighbors: int, name: str) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import eigh
 
-from ._distances import METRICS, neighbor_graph, path_lengths, straight_distances
+from ._distances import METRICS, neighbor_graph, path_lengths, straight_distances, warn_of_components
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -20,28 +20,33 @@ LEAST_NEIGHBORS = 5
 
 
 def neighborhood_sizes(n: int, n_neighbors: int | None) -> list[int]:
-    """Eight sizes from 5 cells to a third of them, in equal ratios; or the one given."""
+    """Eight sizes from 5 cells to a third of n, in equal ratios; or the one given, if there are so many."""
     if n_neighbors is not None:
-        return [n_neighbors]
-    most = max(LEAST_NEIGHBORS, 0.3 * n)
-    return np.unique(np.geomspace(LEAST_NEIGHBORS, most, 8).round().astype(int)).tolist()
+        return [min(n_neighbors, n - 1)]
+    least = min(LEAST_NEIGHBORS, n - 1)
+    return np.unique(np.geomspace(least, max(least, 0.3 * n), 8).round().astype(int)).tolist()
 
 
 def hop_distances(
-    X: NDArray[np.float32], weight: NDArray[np.float32], sizes: Sequence[int]
+    X: NDArray[np.float32], weight: NDArray[np.float32], sizes: Sequence[int], *, name: str | None = None
 ) -> Iterator[NDArray[np.float32]]:
-    """Hops along graphs of nearest neighbours, (n, n), one for each metric and size; root mean square 1."""
+    """Hops along graphs of nearest neighbours, (n, n), one for each metric and size; root mean square 1.
+
+    Small neighbourhoods often leave a graph in pieces, which are joined; a warning says if the largest does, given a name.
+    """
     for metric in METRICS:
         straight = straight_distances(X, metric)
         ordered = np.sort(straight, axis=1)
         for size in sizes:
-            graph, _ = neighbor_graph(straight, ordered[:, size], hops=True)
+            graph, components = neighbor_graph(straight, ordered[:, size], hops=True)
+            if name is not None and len(components) > 1 and size == sizes[-1] and metric == METRICS[-1]:
+                warn_of_components(name, size, components)
             yield unit(path_lengths(graph), weight)
 
 
-def mean_geometry(distances: Sequence[NDArray[np.float32]], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_geometry(distances: Iterable[NDArray[np.float32]], weight: NDArray[np.float32]) -> NDArray[np.float32]:
     """The average d of several distances, made to saturate, 1 - exp(-d^2): far is far; root mean square 1."""
-    mean = unit(sum(distances) / np.float32(len(distances)), weight)
+    mean = unit(sum(distances, start=np.zeros(2 * weight.shape, dtype=np.float32)), weight)
     return unit(1 - np.exp(-(mean**2)), weight)
 
 

@@ -98,7 +98,8 @@ def gromov_wasserstein(
     -------
     A :class:`jamie_sc.align.Solution`. Its `coupling` is sparse (n_x x n_y), the best matches of each cell of either
     side; the `objective` is relative to the coupling that knows nothing: 0 where distances agree, 1 for chance. `rivals`
-    are objectives of unlike solutions that are at most a tenth worse; a warning names them.
+    are the objectives of unlike solutions, in units of the best one's, that are at most a tenth worse; a warning counts
+    them.
 
     Raises
     ------
@@ -134,7 +135,7 @@ def gromov_wasserstein(
     """
     X, Y = (np.asarray(values, dtype=np.float32) for values in (X, Y))
     for values, name in ((X, names[0]), (Y, names[1])):
-        check_points(values, n_neighbors=n_neighbors or LEAST_NEIGHBORS, name=name)
+        check_points(values, n_neighbors=n_neighbors or LEAST_NEIGHBORS, name=repr(name))
     if marginals not in ("balanced", "semi-relaxed"):
         msg = f'marginals is {marginals!r}. Choose "balanced" or "semi-relaxed".'
         raise ValueError(msg)
@@ -142,6 +143,10 @@ def gromov_wasserstein(
     free = [np.setdiff1d(np.arange(len(values)), known[:, side]) for side, values in enumerate((X, Y))]
     if min(map(len, free)) == 0:
         return Solution(_with_known(None, free, known, (len(X), len(Y))), 0.0, 0.0, 0.0, 0, converged=True)
+    for rows, name in zip(free, names, strict=True):
+        if len(rows) <= (least := n_neighbors or LEAST_NEIGHBORS):
+            msg = f"Only {len(rows)} cells of {name!r} have no partner yet, too few for a graph of {least} neighbours. Leave them out."
+            raise ValueError(msg)
     views = _views(X, Y, known)
     cells = [_Cells(values[rows], view[rows]) for values, rows, view in zip((X, Y), free, views, strict=True)]
     n_fine = n_landmarks or (N_ALL if max(map(len, free)) <= N_ALL else N_LANDMARKS)
@@ -153,11 +158,12 @@ def gromov_wasserstein(
         "n_neighbors": n_neighbors,
     }
     with tqdm(desc="match", disable=None if progress is None else not progress) as bar:
-        scene = _Scene.of(cells, min(n_fine, N_SEARCHED), generator, **options)
+        scene = _Scene.of(cells, min(n_fine, N_SEARCHED), generator, singles=True, names=names, **options)
         plan, rivals = _search(scene, bar)
         start = plan.coupling
         if n_fine > N_SEARCHED and max(map(len, free)) > N_SEARCHED:
             coarse, scene = scene, _Scene.of(cells, n_fine, generator, **options)
+            bar.update()
             start = scene.spread(start, coarse)
         problem = scene.problem
         plan = problem.descend(start, epsilon or LUKEWARM, n_iter=N_ITER, noise=None if epsilon else NOISE)
@@ -172,7 +178,7 @@ def gromov_wasserstein(
         n_iter=plan.n_iter,
         converged=plan.converged,
         epsilon=plan.epsilon,
-        rivals=tuple(rival / chance for rival in rivals),
+        rivals=rivals,
     )
 
 
@@ -245,10 +251,10 @@ class _Scene:
     """Landmarks of both modalities, and the problem of matching them."""
 
     sides: tuple[Landmarks, Landmarks]
-    distances: tuple[list[Floats], list[Floats]]
-    """For each modality, those of each metric and neighbourhood size."""
     problem: FusedProblem
-    """With the average of the distances."""
+    """With distances averaged over metrics and neighbourhood sizes."""
+    singles: Sequence[FusedProblem]
+    """With those of each metric and size; none where only the average is needed."""
 
     @classmethod
     def of(
@@ -260,22 +266,24 @@ class _Scene:
         n_neighbors: int | None,
         trust: float,
         slack: float | None,
+        singles: bool = False,
+        names: tuple[str, str] | None = None,
     ) -> Self:
         """Landmarks, distances along their graphs, and what the pairs say of matching them."""
         a, b = (Landmarks.of(part.values, n, rng) for part in cells)
         sizes = neighborhood_sizes(min(len(a.points), len(b.points)), n_neighbors)
-        distances = tuple(list(hop_distances(side.points, side.weight, sizes)) for side in (a, b))
+        distances = [
+            hop_distances(side.points, side.weight, sizes, name=None if names is None else names[k])
+            for k, side in enumerate((a, b))
+        ]
+        kept = [list(parts) for parts in distances] if singles else distances
         views = [_directions(side.mean(part.view)) for side, part in zip((a, b), cells, strict=True)]
         linear = 1 - views[0] @ views[1].T if views[0].shape[1] else None
-        means = [mean_geometry(parts, side.weight) for parts, side in zip(distances, (a, b), strict=True)]
-        trust = trust if linear is not None else 0.0
-        return cls((a, b), distances, FusedProblem(*means, a.weight, b.weight, linear, trust, slack))
-
-    def single_problems(self) -> Iterator[FusedProblem]:
-        """The same problem with the distances of one metric and neighbourhood size."""
-        p, q = self.problem.p, self.problem.q
-        for A, B in zip(*self.distances, strict=True):
-            yield replace(self.problem, A=mean_geometry([A], p), B=mean_geometry([B], q))
+        A, B = (mean_geometry(parts, side.weight) for parts, side in zip(kept, (a, b), strict=True))
+        mean = FusedProblem(A, B, a.weight, b.weight, linear, trust if linear is not None else 0.0, slack)
+        each = zip(*kept, strict=True) if singles else ()
+        alone = [replace(mean, A=mean_geometry([A], a.weight), B=mean_geometry([B], b.weight)) for A, B in each]
+        return cls((a, b), mean, alone)
 
     def spread(self, T: Floats, coarse: _Scene) -> Floats:
         """A coupling of a coarser scene's landmarks, interpolated to these."""
@@ -295,14 +303,14 @@ class _Scene:
 # Where to start ------------------------------------------------------------------------------------------------------
 
 
-def _search(scene: _Scene, bar: tqdm) -> tuple[Plan, list[float]]:
-    """The best plan for the scene, and the objectives of unlike ones that are nearly as good.
+def _search(scene: _Scene, bar: tqdm) -> tuple[Plan, tuple[float, ...]]:
+    """The best plan for the scene; and the objectives, in units of its own, of unlike ones that are nearly as good.
 
     Each neighbourhood size, and their average, proposes the best two unlike ends of its starts; the average judges them.
     """
     judge = scene.problem
     proposals: list[Floats] = []
-    for problem in (judge, *scene.single_problems()):
+    for problem in (judge, *scene.singles):
         ends = sorted((problem.descend(T, WARM, n_iter=5) for T in _starts(problem)), key=lambda plan: plan.objective)
         proposals += _unlike([plan.coupling for plan in ends], overlap=0.9)[:2]
         bar.update()
@@ -311,7 +319,8 @@ def _search(scene: _Scene, bar: tqdm) -> tuple[Plan, list[float]]:
     bar.update()
     good = [plan for plan in ends if plan.objective <= NEARLY * ends[0].objective]
     unlike = _unlike([plan.coupling for plan in good], overlap=0.5)[1:]
-    return ends[0], [plan.objective for plan in good if any(plan.coupling is T for T in unlike)]
+    rivals = (plan.objective / ends[0].objective for plan in good if any(plan.coupling is T for T in unlike))
+    return ends[0], tuple(rivals)
 
 
 def _starts(problem: FusedProblem) -> Iterator[Floats]:

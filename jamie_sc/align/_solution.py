@@ -30,4 +30,4 @@ class Solution:
     epsilon: float | None = None
     """Entropy of the coupling at the end, where the method has one."""
     rivals: tuple[float, ...] = ()
-    """Objectives of unlike solutions that are nearly as good."""
+    """Objectives of unlike solutions that are nearly as good, in units of the best one's."""

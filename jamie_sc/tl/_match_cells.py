@@ -93,7 +93,7 @@ def match_cells(
     `mdata.uns["correspondence" | key_added]`
         `params`; and for each two modalities `objective` (0: distances agree, 1: chance; for UnionCom, Equation 8),
         `row_residual` and `column_residual` (largest violation of the sums), `n_iter`, `converged`, `rivals`
-        (objectives of unlike solutions that are nearly as good).
+        (objectives of unlike solutions that are nearly as good, in units of the best one's).
 
     Raises
     ------
