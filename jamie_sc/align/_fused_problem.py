@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
+NOISE, LINEAR_NOISE = 0.1, 0.4
+"""Epsilon in units of the distortion, and of the linear cost, that a coupling leaves."""
 LEAST_EPSILON = 5e-4
 """What single precision bears."""
 
@@ -60,21 +62,28 @@ class FusedProblem:
 
     def objective(self, T: Floats, half: Floats | None = None) -> float:
         """What is minimised, but for the entropy."""
-        distortion = self.distortion(T, half)
-        if self.linear is None:
-            return distortion
-        return (1 - self.trust) * distortion + self.trust * float(np.vdot(self.linear, T))
+        return sum(self._terms(T, half))
 
-    def descend(self, T: Floats, epsilon: float, *, n_iter: int, noise: float | None = None) -> Plan:
-        """Projected gradients from T at one epsilon; with `noise`, epsilon falls until it is that part of the objective."""
+    def noise(self, T: Floats, half: Floats | None = None) -> float:
+        """The epsilon that fits a coupling: what it does not explain is noise, and blurs the matches as much."""
+        distortion, cost = self._terms(T, half)
+        return max(NOISE * distortion + LINEAR_NOISE * cost, LEAST_EPSILON)
+
+    def _terms(self, T: Floats, half: Floats | None) -> tuple[float, float]:
+        """Distortion and linear cost, weighted."""
+        cost = 0.0 if self.linear is None else self.trust * float(np.vdot(self.linear, T))
+        return (1 - self.trust) * self.distortion(T, half), cost
+
+    def descend(self, T: Floats, epsilon: float, *, n_iter: int, adapt: bool = False) -> Plan:
+        """Projected gradients from T, at one epsilon or, to adapt, until epsilon is what the noise says."""
         half = self.A @ T @ self.B
         n, settled = 0, False
         while n < n_iter and not settled:
             last, T = T, self._project(self._gradient(T, half), np.float32(epsilon))
             half = self.A @ T @ self.B
             n, settled = n + 1, float(np.abs(T - last).sum()) < 1e-3
-            if noise is not None:
-                wanted = max(noise * self.objective(T, half), LEAST_EPSILON)
+            if adapt:
+                wanted = self.noise(T, half)
                 settled &= abs(wanted - epsilon) < 0.05 * epsilon
                 epsilon = epsilon if settled else max(wanted, 0.7 * epsilon)
         return Plan(T, self.objective(T, half), float(epsilon), n, settled)

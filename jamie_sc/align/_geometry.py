@@ -14,9 +14,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ._distances import Metric
+
 
 LEAST_NEIGHBORS = 5
 """The smallest neighbourhood."""
+LEAST_FEATURES = 5
+"""Features to correlate over."""
+
+
+def metrics_for(n_features: int) -> Sequence[Metric]:
+    """Correlation and Euclidean distance; the latter alone where there is too little to correlate over."""
+    return METRICS if n_features >= LEAST_FEATURES else ("euclidean",)
 
 
 def neighborhood_sizes(n: int, n_neighbors: int | None) -> list[int]:
@@ -28,18 +37,23 @@ def neighborhood_sizes(n: int, n_neighbors: int | None) -> list[int]:
 
 
 def hop_distances(
-    X: NDArray[np.float32], weight: NDArray[np.float32], sizes: Sequence[int], *, name: str | None = None
+    X: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    sizes: Sequence[int],
+    *,
+    metrics: Sequence[Metric] = METRICS,
+    name: str | None = None,
 ) -> Iterator[NDArray[np.float32]]:
     """Hops along graphs of nearest neighbours, (n, n), one for each metric and size; root mean square 1.
 
     Small neighbourhoods often leave a graph in pieces, which are joined; a warning says if the largest does, given a name.
     """
-    for metric in METRICS:
+    for metric in metrics:
         straight = straight_distances(X, metric)
         ordered = np.sort(straight, axis=1)
         for size in sizes:
             graph, components = neighbor_graph(straight, ordered[:, size], hops=True)
-            if name is not None and len(components) > 1 and size == sizes[-1] and metric == METRICS[-1]:
+            if name is not None and len(components) > 1 and size == sizes[-1] and metric == metrics[-1]:
                 warn_of_components(name, size, components)
             yield unit(path_lengths(graph), weight)
 

@@ -16,7 +16,7 @@ from ._best_matches import CHUNK, best_matches
 from ._cca import cca
 from ._distances import check_points
 from ._fused_problem import FusedProblem, Plan
-from ._geometry import LEAST_NEIGHBORS, diffusion_ranks, hop_distances, mean_geometry, neighborhood_sizes
+from ._geometry import LEAST_NEIGHBORS, diffusion_ranks, hop_distances, mean_geometry, metrics_for, neighborhood_sizes
 from ._landmarks import Landmarks, mixture
 from ._solution import Solution
 
@@ -35,14 +35,14 @@ N_LANDMARKS = 1_000
 """Landmarks of each modality beyond that."""
 WARM, LUKEWARM = 0.05, 0.02
 """Epsilon while starts are compared, and when the best of them are."""
-NOISE = 0.1
-"""Epsilon at the end, in units of the objective: what distances do not agree on is noise, and that sets the temperature."""
 N_ITER = 100
 """Iterations at most, at the end."""
 SLACK = 0.05
 """Cost of matching some cells of Y more than others with semi-relaxed marginals, in units of the squared distances."""
 TRUSTED_PAIRS = 20
-"""Known pairs that count as much as the geometry."""
+"""Known pairs that would count as much as the geometry, were they told without fail."""
+N_FOLDS = 5
+"""Parts of the known pairs that are left out, one after the other, to see how well they are told."""
 NEARLY = 1.1
 """A solution whose objective is at most so many times the best one is nearly as good."""
 
@@ -77,8 +77,9 @@ def gromov_wasserstein(
         Neighbours in the graph that distances are measured along. By default eight sizes, 5 to a third of the cells:
         each proposes solutions, and their average distance decides.
     epsilon
-        Entropy of the coupling, for squared distances of mean 1. By default a tenth of the objective, lowered until
-        the two agree: the worse the geometries agree, the blurrier the matches.
+        Entropy of the coupling, for squared distances of mean 1. By default it follows what is left
+        unexplained, a tenth of the distortion and four tenths of the linear cost: the worse the modalities agree, the
+        blurrier the matches.
     marginals
         `"balanced"`: each cell is matched as much as any other. `"semi-relaxed"`: cells of Y may be matched less or more,
         where the composition differs.
@@ -116,7 +117,8 @@ def gromov_wasserstein(
         (1 - \tau) \sum_{ijkl} (A_{ik} - B_{jl})^2 T_{ij} T_{kl} + \tau \sum_{ij} M_{ij} T_{ij} - \varepsilon H(T)
 
     by projected gradients (Peyre, Cuturi and Solomon 2016; POT's Sinkhorn). :math:`M` is the linear term, and
-    :math:`\tau` = pairs / (pairs + 20). Distances are hops along graphs of nearest neighbours, by correlation and by
+    :math:`\tau` = pairs / (pairs + 20), times how well pairs that are left out
+    are told, 1 - 2 FOSCTTM. Distances are hops along graphs of nearest neighbours, by correlation and by
     Euclidean distance, averaged and made to saturate, :math:`1 - e^{-d^2}`. Starts are the uniform coupling and the ways
     to lay the first two diffusion components onto each other; they are compared on 256 k-means centres.
 
@@ -147,13 +149,13 @@ def gromov_wasserstein(
         if len(rows) <= (least := n_neighbors or LEAST_NEIGHBORS):
             msg = f"Only {len(rows)} cells of {name!r} have no partner yet, too few for a graph of {least} neighbours. Leave them out."
             raise ValueError(msg)
-    views = _views(X, Y, known)
+    generator = np.random.default_rng(rng)
+    *views, trust = _views(X, Y, known, generator)
     cells = [_Cells(values[rows], view[rows]) for values, rows, view in zip((X, Y), free, views, strict=True)]
     n_fine = n_landmarks or (N_ALL if max(map(len, free)) <= N_ALL else N_LANDMARKS)
     _announce(names, [len(rows) for rows in free], n_fine)
-    generator = np.random.default_rng(rng)
     options: dict[str, Any] = {
-        "trust": len(known) / (len(known) + TRUSTED_PAIRS),
+        "trust": trust,
         "slack": None if marginals == "balanced" else SLACK,
         "n_neighbors": n_neighbors,
     }
@@ -166,7 +168,7 @@ def gromov_wasserstein(
             bar.update()
             start = scene.spread(start, coarse)
         problem = scene.problem
-        plan = problem.descend(start, epsilon or LUKEWARM, n_iter=N_ITER, noise=None if epsilon else NOISE)
+        plan = problem.descend(start, epsilon or LUKEWARM, n_iter=N_ITER, adapt=epsilon is None)
         coupling = scene.matches(plan.coupling, n_matches, bar.update)
     _warn_of_rivals(names, rivals)
     chance = problem.distortion(np.outer(problem.p, problem.q))
@@ -202,17 +204,28 @@ def read_known(pairs: NDArray[np.integer] | None, n_x: int, n_y: int) -> NDArray
     return known.astype(np.intp)
 
 
-def _views(X: Floats, Y: Floats, known: NDArray[np.intp]) -> tuple[Floats, Floats]:
-    """Directions whose cosine says how alike two cells are: canonical variables, weighted by their correlations."""
+def _views(X: Floats, Y: Floats, known: NDArray[np.intp], rng: np.random.Generator) -> tuple[Floats, Floats, float]:
+    """Directions whose cosine says how alike two cells are, from the known pairs; and how far to trust them, 0 to 1.
+
+    Trust grows with the number of pairs and with how well pairs are told that were left out: 1 - 2 FOSCTTM of them.
+    """
+    if len(known) < 2 * N_FOLDS:
+        return np.zeros((len(X), 0), np.float32), np.zeros((len(Y), 0), np.float32), 0.0
+    closer = []
+    for left_out in np.array_split(rng.permutation(len(known)), N_FOLDS):
+        a, b = _canonical_directions(X, Y, np.delete(known, left_out, axis=0))
+        likeness = a[known[left_out, 0]] @ b[known[left_out, 1]].T
+        own = np.diag(likeness)
+        closer.append(((likeness > own[:, None]).mean() + (likeness > own).mean()) / 2)
+    told = max(0.0, 1 - 2 * float(np.mean(closer)))
+    return *_canonical_directions(X, Y, known), told * len(known) / (len(known) + TRUSTED_PAIRS)
+
+
+def _canonical_directions(X: Floats, Y: Floats, known: NDArray[np.intp]) -> tuple[Floats, Floats]:
+    """Canonical variables, weighted by their correlations over the pairs, each cell's brought to length 1."""
     paired = X[known[:, 0]], Y[known[:, 1]]
-    rank = (
-        min((int(np.linalg.matrix_rank(part - part.mean(axis=0))) for part in paired), default=0)
-        if len(known) > 2
-        else 0
-    )
-    if rank == 0:
-        return np.zeros((len(X), 0), np.float32), np.zeros((len(Y), 0), np.float32)
-    z_x, z_y = cca(X, Y, pairs=known, n_components=min(16, rank), regularization=1.0)
+    rank = min(int(np.linalg.matrix_rank(part - part.mean(axis=0))) for part in paired)
+    z_x, z_y = cca(X, Y, pairs=known, n_components=max(1, min(16, rank)), regularization=1.0)
     correlation = (z_x[known[:, 0]] * z_y[known[:, 1]]).mean(axis=0)
     return _directions(z_x * correlation), _directions(z_y * correlation)
 
@@ -272,8 +285,9 @@ class _Scene:
         """Landmarks, distances along their graphs, and what the pairs say of matching them."""
         a, b = (Landmarks.of(part.values, n, rng) for part in cells)
         sizes = neighborhood_sizes(min(len(a.points), len(b.points)), n_neighbors)
+        metrics = metrics_for(min(part.values.shape[1] for part in cells))
         distances = [
-            hop_distances(side.points, side.weight, sizes, name=None if names is None else names[k])
+            hop_distances(side.points, side.weight, sizes, metrics=metrics, name=None if names is None else names[k])
             for k, side in enumerate((a, b))
         ]
         kept = [list(parts) for parts in distances] if singles else distances
@@ -351,6 +365,9 @@ def _unlike(couplings: Sequence[Floats], *, overlap: float) -> list[Floats]:
 
 def _announce(names: tuple[str, str], n_cells: Sequence[int], n_landmarks: int) -> None:
     n = min(n_landmarks, max(n_cells))
+    if n**2 * max(n_cells) < 1e8:  # done in a second or two
+        logger.info("matching %d cells of %r with %d of %r", n_cells[0], names[0], n_cells[1], names[1])
+        return
     gigabytes = 4 * (30 * n**2 + 2 * CHUNK * max(n_cells) + n * max(n_cells)) / 1e9
     msg = "matching %d cells of %r with %d of %r on %s: %.1g operations an iteration, about %.1f GB"
     where = f"{n} landmarks of each" if n < max(n_cells) else "all of them"

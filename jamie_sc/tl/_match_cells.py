@@ -88,8 +88,8 @@ def match_cells(
         Sparse, (cells, cells), float32: how much cell i of one modality is matched with cell j of another. For each two
         modalities a row sums to 1; known pairs stand on the diagonal.
     `mdata.obs["correspondence_confidence" | key_added + "_confidence"]`
-        1 for a cell with a single match, 0 for one matched evenly with as many as were kept: 1 minus the entropy of its
-        row, relative. NaN for cells that were not matched.
+        How concentrated a cell's matches are, not how right: 1 minus the entropy of its row, relative to a match with all
+        cells of the other modality. 1 for a known pair or a single match; NaN for cells that were not matched.
     `mdata.uns["correspondence" | key_added]`
         `params`; and for each two modalities `objective` (0: distances agree, 1: chance; for UnionCom, Equation 8),
         `row_residual` and `column_residual` (largest violation of the sums), `n_iter`, `converged`, `rivals`
@@ -171,16 +171,16 @@ def _links(
             entries = block.tocoo()
             placed = sp.csr_matrix((entries.data, (one.rows[entries.row], other.rows[entries.col])), shape=links.shape)
             links = links.maximum(placed)
-            confidence[one.rows] = np.fmax(confidence[one.rows], _confidence(block))
+            confidence[one.rows] = np.fmax(confidence[one.rows], _confidence(block, other.n_obs))
     return links.astype(np.float32), confidence
 
 
-def _confidence(block: sp.csr_matrix) -> NDArray[np.float64]:
-    """1 minus the entropy of each row, relative to as many even matches as the row has; NaN for an empty row."""
+def _confidence(block: sp.csr_matrix, n_others: int) -> NDArray[np.float64]:
+    """1 minus the entropy of each row, relative to a match with all others; NaN for an empty row."""
     n = np.diff(block.indptr)
     row = np.repeat(np.arange(len(n)), n)
     surprise = -block.data * np.log(np.maximum(block.data, np.finfo(np.float32).tiny))
-    entropy = np.bincount(row, surprise, len(n)) / np.log(np.maximum(n, 2))
+    entropy = np.bincount(row, surprise, len(n)) / np.log(max(n_others, 2))
     return np.where(n > 0, np.clip(1 - entropy, 0, 1), np.nan)
 
 
