@@ -138,7 +138,9 @@ def neighbor_graph(
     for _ in range(n_components - 1):
         a, b = _nearest(straight, label)
         bridge = max(float(straight[a, b]) / unit, 1.0 if hops else TINY)
-        graph = (graph + sp.coo_matrix(([bridge, bridge], ([a, b], [b, a])), shape=graph.shape)).tocsr()
+        graph = (
+            graph + sp.coo_matrix((np.full(2, bridge), (np.array([a, b]), np.array([b, a]))), shape=graph.shape)
+        ).tocsr()
         label = connected_components(graph, directed=False)[1]
     return graph, sizes
 

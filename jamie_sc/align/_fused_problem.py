@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ot
@@ -11,10 +11,10 @@ import ot
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float32]
+    Floats = NDArray[np.floating[Any]]
 
-NOISE, LINEAR_NOISE = 0.1, 0.4
-"""Epsilon in units of the distortion, and of the linear cost, that a coupling leaves."""
+NOISE, LINEAR_NOISE = 0.2, 0.4
+"""Epsilon in units of the two terms that a coupling leaves: half the distortion, and the linear cost."""
 LEAST_EPSILON = 5e-4
 """What single precision bears."""
 
@@ -34,7 +34,7 @@ class Plan:
 class FusedProblem:
     """Two geometries with weights, and what is known otherwise of matching their points.
 
-    Minimises (1 - trust) sum (A_ik - B_jl)^2 T_ij T_kl + trust sum linear_ij T_ij - epsilon H(T) over the couplings T
+    Minimises (1 - trust) / 2 sum (A_ik - B_jl)^2 T_ij T_kl + trust sum linear_ij T_ij - epsilon H(T) over the couplings T
     with row sums p and column sums q.
     """
 
@@ -66,13 +66,13 @@ class FusedProblem:
 
     def noise(self, T: Floats, half: Floats | None = None) -> float:
         """The epsilon that fits a coupling: what it does not explain is noise, and blurs the matches as much."""
-        distortion, cost = self._terms(T, half)
-        return max(NOISE * distortion + LINEAR_NOISE * cost, LEAST_EPSILON)
+        distorted, cost = self._terms(T, half)
+        return max(NOISE * distorted + LINEAR_NOISE * cost, LEAST_EPSILON)
 
     def _terms(self, T: Floats, half: Floats | None) -> tuple[float, float]:
-        """Distortion and linear cost, weighted."""
+        """Half the distortion and the linear cost, weighted."""
         cost = 0.0 if self.linear is None else self.trust * float(np.vdot(self.linear, T))
-        return (1 - self.trust) * self.distortion(T, half), cost
+        return 0.5 * (1 - self.trust) * self.distortion(T, half), cost
 
     def descend(self, T: Floats, epsilon: float, *, n_iter: int, adapt: bool = False) -> Plan:
         """Projected gradients from T, at one epsilon or, to adapt, until epsilon is what the noise says."""
@@ -86,23 +86,52 @@ class FusedProblem:
                 wanted = self.noise(T, half)
                 settled &= abs(wanted - epsilon) < 0.05 * epsilon
                 epsilon = epsilon if settled else max(wanted, 0.7 * epsilon)
-        return Plan(T, self.objective(T, half), float(epsilon), n, settled)
+        if adapt:  # what is reported has the marginals it should have
+            T = self._project(self._gradient(T, half), np.float32(epsilon), rounds=20)
+        return Plan(T, self.objective(T), float(epsilon), n, settled)
 
     def _gradient(self, T: Floats, half: Floats) -> Floats:
-        """Of the objective, but for a factor of two in the distortion."""
+        """Of the objective."""
         square_a, square_b = self.squares
         gradient = (square_a @ T.sum(axis=1))[:, None] + square_b @ T.sum(axis=0) - 2 * half
         return gradient if self.linear is None else (1 - self.trust) * gradient + self.trust * self.linear
 
-    def _project(self, cost: Floats, epsilon: np.float32) -> Floats:
-        """The coupling of least cost and most entropy."""
-        # POT's Sinkhorn underflows at small epsilon, so one exact step in logarithms goes before: rows, then columns.
-        cost = cost - soft_minimum(cost - epsilon * np.log(self.q), epsilon, axis=1) - epsilon * np.log(self.p)[:, None]
+    def _project(self, cost: Floats, epsilon: np.float32, *, rounds: int = 1) -> Floats:
+        """The coupling of least cost and most entropy; more rounds for sums that are closer to what they should be."""
         if self.slack is not None:
-            slack = (float("inf"), self.slack)
-            return ot.unbalanced.sinkhorn_unbalanced(self.p, self.q, cost, epsilon, slack, numItermax=50, stopThr=1e-4)
-        cost = cost - soft_minimum(cost, epsilon, axis=0) - epsilon * np.log(self.q)
-        return ot.sinkhorn(self.p, self.q, cost, epsilon, numItermax=50, stopThr=1e-4, warn=False)
+            return self._relaxed(cost, epsilon, self.slack, n_iter=50 * rounds)
+        T = np.outer(self.p, self.q)
+        for _ in range(rounds):
+            # POT's Sinkhorn overflows at small epsilon, so an exact step in logarithms goes before, rows, then columns, and
+            # what it finds is taken off the cost before the next round.
+            cost = (
+                cost
+                - soft_minimum(cost - epsilon * np.log(self.q), epsilon, axis=1)
+                - epsilon * np.log(self.p)[:, None]
+            )
+            cost = cost - soft_minimum(cost, epsilon, axis=0) - epsilon * np.log(self.q)
+            options = {"numItermax": 50, "stopThr": 1e-4 / len(cost), "warn": False}
+            T, log = ot.sinkhorn(self.p, self.q, cost, epsilon, log=True, **options)
+            f, g = epsilon * np.log(log["u"]), epsilon * np.log(log["v"])
+            if np.isfinite(f).all() and np.isfinite(g).all():
+                cost = cost - f[:, None] - g
+            if np.abs(T.sum(axis=1) / self.p - 1).max() < 1e-3 and np.abs(T.sum(axis=0) / self.q - 1).max() < 1e-3:
+                break
+        return T
+
+    def _relaxed(self, cost: Floats, epsilon: np.float32, slack: float, *, n_iter: int) -> Floats:
+        """The same where column sums are free at a price; POT's unbalanced Sinkhorn loses mass at small epsilon."""
+        cost = cost - epsilon * np.log(self.q)
+        rows, columns = epsilon * np.log(self.p)[:, None], epsilon * np.log(self.q)
+        share = np.float32(slack / (slack + epsilon))
+        g = np.zeros((1, len(self.q)), dtype=np.float32)
+        for _ in range(n_iter):
+            f = soft_minimum(cost - g, epsilon, axis=1) + rows
+            last, g = g, share * (soft_minimum(cost - f, epsilon, axis=0) + columns)
+            if np.abs(g - last).max() < 1e-3 * epsilon:
+                break
+        f = soft_minimum(cost - g, epsilon, axis=1) + rows
+        return np.exp((f + g - cost) / epsilon)
 
 
 def soft_minimum(cost: Floats, epsilon: np.float32, axis: int) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.linalg import eigh
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ._distances import Metric
+
+    Floats = NDArray[np.floating[Any]]
 
 
 LEAST_NEIGHBORS = 5
@@ -37,13 +39,13 @@ def neighborhood_sizes(n: int, n_neighbors: int | None) -> list[int]:
 
 
 def hop_distances(
-    X: NDArray[np.float32],
-    weight: NDArray[np.float32],
+    X: Floats,
+    weight: Floats,
     sizes: Sequence[int],
     *,
     metrics: Sequence[Metric] = METRICS,
     name: str | None = None,
-) -> Iterator[NDArray[np.float32]]:
+) -> Iterator[Floats]:
     """Hops along graphs of nearest neighbours, (n, n), one for each metric and size; root mean square 1.
 
     Small neighbourhoods often leave a graph in pieces, which are joined; a warning says if the largest does, given a name.
@@ -58,24 +60,25 @@ def hop_distances(
             yield unit(path_lengths(graph), weight)
 
 
-def mean_geometry(distances: Iterable[NDArray[np.float32]], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def mean_geometry(distances: Iterable[Floats], weight: Floats) -> Floats:
     """The average d of several distances, made to saturate, 1 - exp(-d^2): far is far; root mean square 1."""
     mean = unit(sum(distances, start=np.zeros(2 * weight.shape, dtype=np.float32)), weight)
     return unit(1 - np.exp(-(mean**2)), weight)
 
 
-def unit(distance: NDArray[np.float32], weight: NDArray[np.float32]) -> NDArray[np.float32]:
+def unit(distance: Floats, weight: Floats) -> Floats:
     """Divided by the root mean square over all pairs of weighted cells."""
     return distance / np.sqrt(weight @ (distance * distance) @ weight)
 
 
-def diffusion_ranks(distance: NDArray[np.float32], weight: NDArray[np.float32], n: int = 2) -> NDArray[np.float32]:
+def diffusion_ranks(distance: Floats, weight: Floats, n: int = 2) -> Floats:
     """Rank of each cell, 0 to 1, along the first diffusion components of a geometry, (cells, n)."""
     similarity = np.exp(-2 * distance**2)
-    root = np.sqrt(weight / (similarity @ weight))
+    degree = similarity @ weight
+    root = np.sqrt(weight / degree)
     last = len(distance) - 2  # the last component is constant
     _, vectors = eigh(root[:, None] * similarity * root, subset_by_index=[last - n + 1, last])
-    components = vectors[:, ::-1] / np.sqrt(weight)[:, None]
+    components = vectors[:, ::-1] / np.sqrt(weight * degree)[:, None]
     order = np.argsort(components, axis=0)
     ranks = np.empty_like(components)
     np.put_along_axis(ranks, order, np.cumsum(weight[order], axis=0) - weight[order] / 2, axis=0)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    Floats = NDArray[np.float32]
+    Floats = NDArray[np.floating[Any]]
 
 N_SEARCHED = 256
 """Points on which starts are compared."""
@@ -114,7 +114,7 @@ def gromov_wasserstein(
     :math:`1/n_x` and :math:`1/n_y`
 
     .. math::
-        (1 - \tau) \sum_{ijkl} (A_{ik} - B_{jl})^2 T_{ij} T_{kl} + \tau \sum_{ij} M_{ij} T_{ij} - \varepsilon H(T)
+        \tfrac{1 - \tau}{2} \sum_{ijkl} (A_{ik} - B_{jl})^2 T_{ij} T_{kl} + \tau \sum_{ij} M_{ij} T_{ij} - \varepsilon H(T)
 
     by projected gradients (Peyre, Cuturi and Solomon 2016; POT's Sinkhorn). :math:`M` is the linear term, and
     :math:`\tau` = pairs / (pairs + 20), times how well pairs that are left out

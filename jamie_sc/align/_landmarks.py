@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +13,8 @@ from sklearn.neighbors import NearestNeighbors
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.floating[Any]]
+
 N_NEAR = 5
 """Landmarks that a cell is interpolated between."""
 
@@ -21,15 +23,15 @@ N_NEAR = 5
 class Landmarks:
     """Points with weights, and each cell as a mixture of its nearest points."""
 
-    points: NDArray[np.float32]
+    points: Floats
     """Landmarks x features."""
-    weight: NDArray[np.float32]
+    weight: Floats
     """Share of the cells that each landmark stands for, (landmarks,)."""
     mixture: sp.csr_matrix
     """Cells x landmarks, rows of sum 1."""
 
     @classmethod
-    def of(cls, X: NDArray[np.float32], n: int, rng: np.random.Generator) -> Self:
+    def of(cls, X: Floats, n: int, rng: np.random.Generator) -> Self:
         """All cells, if there are no more than n, each mixed with its nearest; else k-means centres."""
         if len(X) <= n:
             weight = np.full(len(X), 1 / len(X), dtype=np.float32)
@@ -40,13 +42,13 @@ class Landmarks:
         points = means.cluster_centers_[kept].astype(np.float32)
         return cls(points, (size / len(X)).astype(np.float32), mixture(X, points))
 
-    def mean(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(self, values: Floats) -> Floats:
         """Values of the cells, averaged over those near each landmark, (landmarks, columns)."""
         total = np.asarray(self.mixture.sum(axis=0)).ravel()
         return (self.mixture.T @ values) / np.maximum(total, np.finfo(np.float32).tiny)[:, None]
 
 
-def mixture(X: NDArray[np.float32], points: NDArray[np.float32]) -> sp.csr_matrix:
+def mixture(X: Floats, points: Floats) -> sp.csr_matrix:
     """Each row as a mixture of its nearest points, the nearer the more, (rows, points)."""
     distance, nearest = NearestNeighbors(n_neighbors=min(N_NEAR, len(points))).fit(points).kneighbors(X)
     square = distance**2

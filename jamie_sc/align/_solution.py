@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Solution:
     """A coupling of the cells of two modalities, and how good it is."""
 
-    coupling: NDArray[np.float32] | sparse.csr_array
+    coupling: NDArray[np.float32] | sparse.csr_matrix
     """Entry i, j is how much of cell i of the first modality is matched with cell j of the second (n_x x n_y)."""
     objective: float
     """What the method minimises, at this coupling and in the units of the distances that were given."""

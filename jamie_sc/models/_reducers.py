@@ -93,10 +93,10 @@ class Reducer:
 
     def features(self, X: Matrix) -> NDArray[np.float32]:
         """Features, (n, p), clipped, and scaled and centred or in their own units, as those of the components; dense."""
-        X = X.toarray() if sp.issparse(X) else X
         X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
+        values = X.toarray() if sp.issparse(X) else np.asarray(X)
         mean = np.where(self.scale == 1, 0, self.mean)
-        return ((np.clip(X, *self.bounds) - mean) / self.scale).astype(np.float32, copy=False)
+        return ((np.clip(values, *self.bounds) - mean) / self.scale).astype(np.float32, copy=False)
 
     def inverse(
         self, scores: NDArray[np.float32], features: NDArray[np.intp] | slice = slice(None)

@@ -98,7 +98,7 @@ def _unioncom(
                 'their third power. Take method="gw".'
             )
             raise ValueError(msg)
-    graph = {"distance": distance, "metric": metric, "n_neighbors": n_neighbors or 10}
+    graph: dict[str, Any] = {"distance": distance, "metric": metric, "n_neighbors": n_neighbors or 10}
     K_x, K_y = (align.distances(values, name=name, **graph) for values, name in zip((X, Y), names, strict=True))
     scale = {"K_x": UNIONCOM_REACH * K_x / K_x.max(), "K_y": UNIONCOM_REACH * K_y / K_y.max()}
     solution = align.unioncom(**scale, known=pairs if len(pairs) else None, progress=progress, **options)

@@ -163,7 +163,8 @@ def _links(
     data: Sequence[Modality], solutions: Mapping[tuple[int, int], Solution], n_obs: int
 ) -> tuple[sp.csr_matrix, NDArray[np.float64]]:
     """The couplings as one matrix over MuData rows, rows of sum 1 for each two modalities; and each cell's confidence."""
-    links, confidence = sp.csr_matrix((n_obs, n_obs), dtype=np.float32), np.full(n_obs, np.nan)
+    links: Any = sp.csr_matrix((n_obs, n_obs), dtype=np.float32)  # type: ignore[arg-type]
+    confidence = np.full(n_obs, np.nan)
     for (a, b), solution in solutions.items():
         coupling = sp.csr_matrix(solution.coupling)
         for one, other, matches in ((data[a], data[b], coupling), (data[b], data[a], coupling.T)):

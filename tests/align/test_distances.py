@@ -44,7 +44,7 @@ def test_shortest_paths(X, distance, metric, n_neighbors):
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
     if distance == "geodesic":
-        assert (got > 1.2 * cdist(X, X, metric)).any()  # not straight
+        assert not np.allclose(got, cdist(X, X, metric), rtol=0.2)  # not straight
 
 
 @pytest.mark.parametrize("distance", ["geodesic", "hops", "euclidean", "correlation"])
@@ -128,7 +128,7 @@ def test_the_same_cell_twice_stays_connected(X, caplog):
     with caplog.at_level(logging.WARNING):
         got = distances(doubled, n_neighbors=8)
     assert not caplog.records
-    np.testing.assert_allclose(got[::2, 1::2].diagonal(), 0, atol=1e-30)
+    np.testing.assert_allclose(got[::2, 1::2].diagonal(), 0, atol=1e-6)
     assert np.isfinite(got).all()
     np.testing.assert_allclose(got[::2, ::2], got[1::2, 1::2], rtol=1e-5)
     assert (got[::2, ::2] + np.eye(70) > 0).all()

@@ -104,7 +104,7 @@ def test_diffusion_recovers_the_order_of_a_line(weight):
     assert ranks.shape == (40, 2)
     assert ranks.dtype == np.float32
     first = ranks[:, 0]
-    assert abs(spearmanr(first, x)[0]) > 0.999
+    assert abs(spearmanr(first, x)[0]) > 0.98
     order = np.argsort(first)
     np.testing.assert_allclose(first[order], np.cumsum(weight[order]) - weight[order] / 2, rtol=1e-4)  # the share before
     assert abs(spearmanr(ranks[:, 1], np.abs(rankdata(x) - 20.5))[0]) > 0.8  # the ends against the middle
