@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ot
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,6 +14,9 @@ if TYPE_CHECKING:
 
 NOISE, LINEAR_NOISE = 0.2, 0.4
 """Epsilon in units of the two terms that a coupling leaves: half the distortion, and the linear cost."""
+TINY = np.finfo(np.float32).tiny
+ABSORB = 1e6
+"""Scalings beyond that are taken off the cost."""
 LEAST_EPSILON = 5e-4
 """What single precision bears."""
 
@@ -87,7 +89,7 @@ class FusedProblem:
                 settled &= abs(wanted - epsilon) < 0.05 * epsilon
                 epsilon = epsilon if settled else max(wanted, 0.7 * epsilon)
         if adapt:  # what is reported has the marginals it should have
-            T = self._project(self._gradient(T, half), np.float32(epsilon), rounds=20)
+            T = self._project(self._gradient(T, half), np.float32(epsilon), n_iter=1_000)
         return Plan(T, self.objective(T), float(epsilon), n, settled)
 
     def _gradient(self, T: Floats, half: Floats) -> Floats:
@@ -96,28 +98,14 @@ class FusedProblem:
         gradient = (square_a @ T.sum(axis=1))[:, None] + square_b @ T.sum(axis=0) - 2 * half
         return gradient if self.linear is None else (1 - self.trust) * gradient + self.trust * self.linear
 
-    def _project(self, cost: Floats, epsilon: np.float32, *, rounds: int = 1) -> Floats:
-        """The coupling of least cost and most entropy; more rounds for sums that are closer to what they should be."""
+    def _project(self, cost: Floats, epsilon: np.float32, *, n_iter: int = 50) -> Floats:
+        """The coupling of least cost and most entropy, near its marginals after a few iterations."""
         if self.slack is not None:
-            return self._relaxed(cost, epsilon, self.slack, n_iter=50 * rounds)
-        T = np.outer(self.p, self.q)
-        for _ in range(rounds):
-            # POT's Sinkhorn overflows at small epsilon, so an exact step in logarithms goes before, rows, then columns, and
-            # what it finds is taken off the cost before the next round.
-            cost = (
-                cost
-                - soft_minimum(cost - epsilon * np.log(self.q), epsilon, axis=1)
-                - epsilon * np.log(self.p)[:, None]
-            )
-            cost = cost - soft_minimum(cost, epsilon, axis=0) - epsilon * np.log(self.q)
-            options = {"numItermax": 50, "stopThr": 1e-4 / len(cost), "warn": False}
-            T, log = ot.sinkhorn(self.p, self.q, cost, epsilon, log=True, **options)
-            f, g = epsilon * np.log(log["u"]), epsilon * np.log(log["v"])
-            if np.isfinite(f).all() and np.isfinite(g).all():
-                cost = cost - f[:, None] - g
-            if np.abs(T.sum(axis=1) / self.p - 1).max() < 1e-3 and np.abs(T.sum(axis=0) / self.q - 1).max() < 1e-3:
-                break
-        return T
+            return self._relaxed(cost, epsilon, self.slack, n_iter=n_iter)
+        # One exact step in logarithms first, rows, then columns, so that nothing under- or overflows to begin with.
+        cost = cost - soft_minimum(cost - epsilon * np.log(self.q), epsilon, axis=1) - epsilon * np.log(self.p)[:, None]
+        cost = cost - soft_minimum(cost, epsilon, axis=0) - epsilon * np.log(self.q)
+        return sinkhorn(cost, self.p, self.q, epsilon, n_iter=n_iter)
 
     def _relaxed(self, cost: Floats, epsilon: np.float32, slack: float, *, n_iter: int) -> Floats:
         """The same where column sums are free at a price; POT's unbalanced Sinkhorn loses mass at small epsilon."""
@@ -132,6 +120,25 @@ class FusedProblem:
                 break
         f = soft_minimum(cost - g, epsilon, axis=1) + rows
         return np.exp((f + g - cost) / epsilon)
+
+
+def sinkhorn(cost: Floats, p: Floats, q: Floats, epsilon: np.float32, *, n_iter: int, tol: float = 1e-3) -> Floats:
+    """Sinkhorn's scalings of exp(-cost / epsilon), taken off the cost before they leave single precision.
+
+    POT's `ot.sinkhorn` overflows at the epsilons needed here, and in logarithms it takes twenty times as long.
+    """
+    u, v, kernel = np.ones_like(p), np.ones_like(q), np.exp(-cost / epsilon)
+    for step in range(1, n_iter + 1):
+        u = p / np.maximum(kernel @ v, TINY)
+        v = q / np.maximum(u @ kernel, TINY)
+        if step % 10:
+            continue
+        if np.abs(u * (kernel @ v) / p - 1).max() < tol:
+            break
+        if max(u.max() * p.min(), v.max() * q.min()) > ABSORB:
+            cost = cost - epsilon * np.log(u)[:, None] - epsilon * np.log(v)
+            u, v, kernel = np.ones_like(p), np.ones_like(q), np.exp(-cost / epsilon)
+    return u[:, None] * kernel * v
 
 
 def soft_minimum(cost: Floats, epsilon: np.float32, axis: int) -> Floats:
