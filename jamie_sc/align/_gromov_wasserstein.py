@@ -17,6 +17,7 @@ from ._cca import cca
 from ._distances import check_points
 from ._fused_problem import FusedProblem, Plan
 from ._geometry import LEAST_NEIGHBORS, diffusion_ranks, hop_distances, mean_geometry, metrics_for, neighborhood_sizes
+from ._inputs import read_one_to_one
 from ._landmarks import Landmarks, mixture
 from ._solution import Solution
 
@@ -141,7 +142,7 @@ def gromov_wasserstein(
     if marginals not in ("balanced", "semi-relaxed"):
         msg = f'marginals is {marginals!r}. Choose "balanced" or "semi-relaxed".'
         raise ValueError(msg)
-    known = read_known(pairs, len(X), len(Y))
+    known = read_one_to_one(pairs, (len(X), len(Y)), option="pairs", names=("X", "Y"))
     free = [np.setdiff1d(np.arange(len(values)), known[:, side]) for side, values in enumerate((X, Y))]
     if min(map(len, free)) == 0:
         return Solution(_with_known(None, free, known, (len(X), len(Y))), 0.0, 0.0, 0.0, 0, converged=True)
@@ -185,23 +186,6 @@ def gromov_wasserstein(
 
 
 # Known pairs ---------------------------------------------------------------------------------------------------------
-
-
-def read_known(pairs: NDArray[np.integer] | None, n_x: int, n_y: int) -> NDArray[np.intp]:
-    """Known pairs as an array (pairs, 2), each cell in one of them at most."""
-    known = np.zeros((0, 2), dtype=np.intp) if pairs is None else np.asarray(pairs)
-    if known.ndim != 2 or known.shape[1] != 2 or known.dtype.kind not in "iu":
-        msg = f"pairs is {known.dtype} of shape {known.shape}: give integers (n_pairs, 2), row of X and row of Y."
-        raise ValueError(msg)
-    for side, (n, name) in enumerate(((n_x, "X"), (n_y, "Y"))):
-        cells, times = np.unique(known[:, side], return_counts=True)
-        if len(cells) and (cells[0] < 0 or cells[-1] >= n):
-            msg = f"pairs names rows {cells[0]} to {cells[-1]} of {name}, which has rows 0 to {n - 1}."
-            raise ValueError(msg)
-        if (times > 1).any():
-            msg = f"pairs names row {cells[times > 1][0]} of {name} more than once: a known cell has one partner."
-            raise ValueError(msg)
-    return known.astype(np.intp)
 
 
 def _views(X: Floats, Y: Floats, known: NDArray[np.intp], rng: np.random.Generator) -> tuple[Floats, Floats, float]:

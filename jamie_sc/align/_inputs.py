@@ -91,6 +91,26 @@ def _read_weights(F: Any, n_x: int, n_y: int) -> sparse.coo_array:
     return weights.tocoo()
 
 
+def read_one_to_one(
+    pairs: ArrayLike | None, sizes: tuple[int, int], *, option: str, names: tuple[str, str]
+) -> NDArray[np.intp]:
+    """Pairs of rows as an array (pairs, 2), each row in one pair at most."""
+    known = np.empty((0, 2), dtype=np.intp) if pairs is None or np.size(pairs) == 0 else np.asarray(pairs)
+    if known.ndim != 2 or known.shape[1] != 2 or known.dtype.kind not in "iu":
+        msg = f"{option} must be integers, one row for each pair, not {known.dtype} of shape {known.shape}."
+        raise ValueError(msg)
+    for column, n, name in zip(known.T, sizes, names, strict=True):
+        outside = column[(column < 0) | (column >= n)]
+        if len(outside):
+            msg = f"{option} has row {outside[0]} of {name}, which has rows 0 to {n - 1}."
+            raise ValueError(msg)
+        cells, times = np.unique(column, return_counts=True)
+        if (times > 1).any():
+            msg = f"{option} has row {cells[times > 1][0]} of {name} in more than one pair."
+            raise ValueError(msg)
+    return known.astype(np.intp)
+
+
 def check_positive(**options: float) -> None:
     """Refuse options that are not above 0."""
     for name, value in options.items():

@@ -9,6 +9,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from .._logging import logger
+from ._inputs import read_one_to_one
 from ._solution import Solution
 
 if TYPE_CHECKING:
@@ -100,16 +101,16 @@ def unioncom(
     Examples
     --------
     >>> import numpy as np
-    >>> from jamie_sc.align._unioncom import unioncom
+    >>> import jamie_sc as jsc
     >>> x = np.array([0.0, 1.0, 3.0, 7.0])
     >>> y = x[[2, 0, 3, 1]]
-    >>> solution = unioncom(abs(x[:, None] - x), abs(y[:, None] - y))
+    >>> solution = jsc.align.unioncom(abs(x[:, None] - x), abs(y[:, None] - y))
     >>> x - y[solution.coupling.argmax(axis=1)]
     array([0., 0., 0., 0.])
     """
     distances = _distances(K_x, "K_x"), _distances(K_y, "K_y")
     n_x, n_y = map(len, distances)
-    pairs = _known_pairs(known, n_x, n_y)
+    pairs = read_one_to_one(known, (n_x, n_y), option="known", names=("K_x", "K_y"))
     _check_options(scale=scale, max_iter=max_iter, tol=tol, rho=rho, epsilon=epsilon)
     swap = n_x > n_y
     if swap:
@@ -282,25 +283,6 @@ def _distances(values: ArrayLike, name: str) -> NDArray:
         msg = f"{name} is not symmetric: symmetrise it, for example np.maximum(K, K.T)."
         raise ValueError(msg)
     return K
-
-
-def _known_pairs(known: ArrayLike | None, n_x: int, n_y: int) -> NDArray[np.int64]:
-    pairs = np.empty((0, 2), np.int64) if known is None else np.asarray(known)
-    if pairs.size == 0:
-        pairs = np.empty((0, 2), np.int64)
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
-        msg = f"known must be integers, one row for each pair, not {pairs.dtype} of shape {pairs.shape}."
-        raise ValueError(msg)
-    for column, n, name in zip(pairs.T, (n_x, n_y), ("K_x", "K_y"), strict=True):
-        outside = column[(column < 0) | (column >= n)]
-        if len(outside):
-            msg = f"known has row {outside[0]} of {name}, which has rows 0 to {n - 1}."
-            raise ValueError(msg)
-        cells, counts = np.unique(column, return_counts=True)
-        if (counts > 1).any():
-            msg = f"known has row {cells[counts > 1][0]} of {name} in more than one pair."
-            raise ValueError(msg)
-    return pairs.astype(np.int64)
 
 
 def _check_options(*, scale: float | None, max_iter: int, tol: float | None, rho: float, epsilon: float) -> None:

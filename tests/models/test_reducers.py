@@ -117,3 +117,47 @@ def test_holds_counts(values, expected):
 def test_default_n_components():
     assert [default_n_components(n, 1000) for n in (100, 480, 5000)] == [32, 48, 96]
     assert default_n_components(5000, 20) == 20
+
+
+# Features -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+def test_features_are_clipped_and_scaled(form):
+    X = np.random.default_rng(0).standard_normal((80, 6)).astype(np.float32) * [1, 2, 3, 4, 5, 6] + 10
+    X[0] = 100
+    reducer = Reducer.fit(X, n_components=3, clip=3.0)
+    mean, sd = X.mean(axis=0), X.std(axis=0)
+    expected = (np.clip(X, np.minimum(mean - 3 * sd, 0), mean + 3 * sd) - mean) / sd
+    got = reducer.features(form(X.astype(np.float32)))
+    assert isinstance(got, np.ndarray)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert got[0] == pytest.approx(np.full(6, 3), abs=1e-3)
+
+
+def test_features_are_those_of_the_components(counts):
+    """Rotated, they are what `transform` returns, up to a shift where they keep their own units."""
+    for options in ({}, {"standardize": False}, {"log": True, "standardize": False}, {"log": True}):
+        reducer = Reducer.fit(counts, n_components=40, clip=4.0, **options)
+        rotated = reducer.features(counts) @ reducer.components.T
+        shift = reducer.transform(counts) - rotated
+        np.testing.assert_allclose(shift, np.broadcast_to(shift[:1], shift.shape), atol=1e-2)
+
+
+def test_features_in_their_own_units_are_not_centred(counts):
+    """A zero stays a zero; counts are logged, at equal depth."""
+    reducer = Reducer.fit_inputs(counts, n_components=5, own_units=True)
+    depth = counts.sum(axis=1, keepdims=True)
+    expected = np.log1p(counts / depth * np.median(depth))
+    np.testing.assert_allclose(reducer.features(counts), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(reducer.features(sp.csr_matrix(counts)), expected, rtol=1e-4, atol=1e-5)
+    assert ((reducer.features(counts) == 0) == (counts == 0)).all()
+
+
+def test_a_feature_of_spread_one_is_centred_with_the_others():
+    """What is in its own units is the matrix, not the feature whose deviation happens to be 1."""
+    X = np.random.default_rng(0).standard_normal((50, 3)).astype(np.float32) * [1, 2, 3] + 5
+    X[:, 0] = np.tile([4, 6], 25)
+    reducer = Reducer.fit(X.astype(np.float32), n_components=3)
+    np.testing.assert_allclose(reducer.features(X.astype(np.float32)).mean(axis=0), 0, atol=1e-4)

@@ -15,6 +15,10 @@ import jamie_sc as jsc
 from jamie_sc._compat import copy_of, make_mudata, no_pull
 
 
+FIRST_SEED = int(np.random.default_rng(0).integers(2**31))
+"""What `rng=0` draws first: the seed of a run."""
+
+
 def by_name(mdata, key="X_jamie"):
     """Embedding of the MuData and of each modality as frames, cells by name."""
     holders = {"": mdata, **mdata.mod}
@@ -340,6 +344,105 @@ def test_skipped_where_nothing_is_to_match(simulate, quick, lone):
     left_by_match_cells(mdata, sp.random(40, 40, 0.2, random_state=rng, format="csr"))
     jsc.tl.integrate(mdata, params=quick["params"] | {"alignment": 1.0}, progress=False)
     assert_close(by_name(mdata), without, atol=0)
+
+
+# Inferred where nobody did -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_inference(monkeypatch):
+    monkeypatch.setattr("jamie_sc.tl._integrate.infer", lambda *_a, **_k: pytest.fail("inferred"))
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_infers_what_no_name_tells(mdata, quick, keep, caplog, contents):
+    made, _ = hidden_names(mdata, keep)
+    before = contents(made, copy=True)
+    with caplog.at_level(logging.INFO, logger="jamie_sc"):
+        jsc.tl.integrate(made, **quick)
+    said = [record.getMessage() for record in caplog.records]
+    for a, b in (("rna", "adt"), ("adt", "rna")):
+        assert f"correspondence inferred: {made[a].n_obs} cells of {a!r} have matches in {b!r}" in said
+    assert any(text.startswith("matching") for text in said)
+    for holder in (made, *made.mod.values()):
+        assert np.isfinite(holder.obsm["X_jamie"]).all()
+    after = contents(made)
+    assert after[""]["uns"].pop("jamie")
+    for name in after:
+        del after[name]["obsm"]["X_jamie"]
+    np.testing.assert_equal(after, before)  # the correspondence is not written: tl.match_cells does
+    jsc.tl.impute(made, source="rna", target="adt", extend=True)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.0])
+def test_inferred_on_the_way_or_before_is_the_same(mdata, quick, keep):
+    made, _ = hidden_names(mdata, keep)
+    on_the_way = jsc.tl.integrate(made, copy=True, **quick)
+    jsc.tl.match_cells(made, progress=False, rng=FIRST_SEED)
+    jsc.tl.integrate(made, **quick)
+    assert_close(by_name(made), by_name(on_the_way), atol=1e-3)
+
+
+def test_what_is_inferred_matters(mdata, quick):
+    """Another correspondence gives other latents, and so does none."""
+    made, matrix = hidden_names(mdata)
+    first = by_name(jsc.tl.integrate(made, copy=True, **quick))
+    without = by_name(jsc.tl.integrate(made, params=quick["params"] | {"rho": 1.0}, progress=False, copy=True))
+    left_by_match_cells(made, matrix)
+    other = by_name(jsc.tl.integrate(made, copy=True, **quick))
+    assert not np.allclose(first[""], without[""], atol=0.01)
+    assert not np.allclose(first[""], other[""], atol=0.01)
+
+
+def test_row_order_changes_nothing_where_it_is_inferred(mdata, quick):
+    made, _ = hidden_names(mdata, keep=0.0)
+    other = shuffled(made, "adt")
+    assert list(other.obs_names) != list(made.obs_names)
+    jsc.tl.integrate(made, **quick)
+    jsc.tl.integrate(other, **quick)
+    assert_close(by_name(other), by_name(made), atol=1e-2)
+
+
+def test_nothing_is_inferred_where_all_are_paired(simulate, quick, no_inference, caplog):
+    mdata = simulate(n_cells=40, paired_fraction=1.0)
+    with caplog.at_level(logging.INFO, logger="jamie_sc"):
+        jsc.tl.integrate(mdata, **quick)
+    assert "inferred" not in caplog.text
+
+
+def test_nothing_is_inferred_where_one_modality_has_few_lone_cells(mdata, quick, no_inference):
+    few = mdata["adt"].obs_names.difference(mdata["rna"].obs_names)[:9]
+    shared = mdata["adt"].obs_names.intersection(mdata["rna"].obs_names)
+    made = make_mudata({"rna": mdata["rna"].copy(), "adt": mdata["adt"][shared.append(few)].copy()})
+    jsc.tl.integrate(made, **quick)
+
+
+def test_nothing_is_inferred_where_the_user_said_what_corresponds(mdata, quick, no_inference):
+    made, matrix = hidden_names(mdata, keep=0.0)
+    adt = made["adt"][made.obs_names[matrix.indices]].copy()  # those that are linked
+    rna = made["rna"].copy()
+    linked = make_mudata({"rna": rna, "adt": adt})
+    at = made.obs_names.get_indexer(linked.obs_names)
+    jsc.tl.integrate(linked, correspondence=matrix.tocsr()[at][:, at], **quick)
+
+
+def test_rho_1_still_trains_where_there_are_pairs(mdata, quick):
+    made, _ = hidden_names(mdata)
+    jsc.tl.integrate(made, params=quick["params"] | {"rho": 1.0}, progress=False)
+    assert np.isfinite(made.obsm["X_jamie"]).all()
+    assert (jsc.get.history(made)["cross"] > 0).all()
+
+
+def test_three_modalities_of_which_one_shares_no_name(simulate, quick, caplog):
+    mdata = simulate("rna", "adt", "atac", paired_fraction=0.6)
+    atac = mdata["atac"].copy()
+    atac.obs_names = "x" + atac.obs_names
+    made = make_mudata({"rna": mdata["rna"], "adt": mdata["adt"], "atac": atac})
+    with caplog.at_level(logging.INFO, logger="jamie_sc"):
+        jsc.tl.integrate(made, **quick)
+    assert f"{atac.n_obs} cells of 'atac' have matches in 'rna'" in caplog.text
+    for holder in made.mod.values():
+        assert np.isfinite(holder.obsm["X_jamie"]).all()
 
 
 def test_bad_correspondence(mdata, quick, unchanged):
