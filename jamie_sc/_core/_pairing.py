@@ -133,7 +133,7 @@ def _check_modalities(links: sp.csr_matrix, mdata: MuData, where: str, index: Ma
         first = np.flatnonzero(bad)[0]
         names = mdata.obs_names[[entries.row[first], entries.col[first]]]
         msg = (
-            f"{where} links {bad.sum() // 2} pairs of cells that are both in modality "
+            f"{where} has {bad.sum() // 2} links between cells that are both in modality "
             f"{list(index)[modality[entries.row[first]]]!r} and in no other, such as {names[0]!r} and {names[1]!r}. A "
             "correspondence links a cell of one modality to a cell of another."
         )

@@ -52,7 +52,8 @@ def write_correspondence(
     """Write which cells of the MuData correspond, how sure that is, and how it was found."""
     own(mdata)
     mdata.obsp[key] = links
-    mdata.obs[f"{key}_confidence"] = confidence
+    with no_pull():
+        mdata.obs = pd.DataFrame(mdata.obs).assign(**{f"{key}_confidence": confidence})
     mdata.uns[key] = record
 
 

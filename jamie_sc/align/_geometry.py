@@ -30,12 +30,12 @@ def metrics_for(n_features: int) -> Sequence[Metric]:
     return METRICS if n_features >= LEAST_FEATURES else ("euclidean",)
 
 
-def neighborhood_sizes(n: int, n_neighbors: int | None) -> list[int]:
-    """Eight sizes from 5 cells to a third of n, in equal ratios; or the one given, if there are so many."""
+def neighborhood_sizes(n: int, n_neighbors: int | None, n_sizes: int = 8) -> list[int]:
+    """Sizes from 5 cells to a third of n, in equal ratios; or the one given, if there are so many."""
     if n_neighbors is not None:
         return [min(n_neighbors, n - 1)]
     least = min(LEAST_NEIGHBORS, n - 1)
-    return np.unique(np.geomspace(least, max(least, 0.3 * n), 8).round().astype(int)).tolist()
+    return np.unique(np.geomspace(least, max(least, 0.3 * n), n_sizes).round().astype(int)).tolist()
 
 
 def hop_distances(

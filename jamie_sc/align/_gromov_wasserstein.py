@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import ot
 import scipy.sparse as sp
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .._logging import logger
@@ -36,8 +37,8 @@ N_LANDMARKS = 1_000
 """Landmarks of each modality beyond that."""
 WARM, LUKEWARM = 0.05, 0.02
 """Epsilon while starts are compared, and when the best of them are."""
-N_ITER = 100
-"""Iterations at most, at the end."""
+N_ITER, N_REFINED = 100, 20
+"""Iterations at most on the points searched, and on more points that start from what was found there."""
 SLACK = 0.05
 """Cost of matching some cells of Y more than others with semi-relaxed marginals, in units of the squared distances."""
 TRUSTED_PAIRS = 20
@@ -75,7 +76,7 @@ def gromov_wasserstein(
         and what :func:`jamie_sc.align.cca` learns from them is the linear term for the others: 1 minus the cosine of two
         cells over the canonical variables.
     n_neighbors
-        Neighbours in the graph that distances are measured along. By default eight sizes, 5 to a third of the cells:
+        Neighbours in the graph that distances are measured along. By default several sizes, 5 to a third of the cells:
         each proposes solutions, and their average distance decides.
     epsilon
         Entropy of the coupling, for squared distances of mean 1. By default it follows what is left
@@ -162,14 +163,15 @@ def gromov_wasserstein(
     }
     with tqdm(desc="match", disable=None if progress is None else not progress) as bar:
         scene = _Scene.of(cells, min(n_fine, N_SEARCHED), generator, singles=True, names=names, **options)
-        plan, rivals = _search(scene, bar)
-        start = plan.coupling
+        with threadpool_limits(1, "blas"):  # on matrices as small as these, threads mostly wait for each other
+            plan, rivals = _search(scene, bar)
+            plan = scene.problem.descend(plan.coupling, epsilon or LUKEWARM, n_iter=N_ITER, adapt=epsilon is None)
         if n_fine > N_SEARCHED and max(map(len, free)) > N_SEARCHED:
             coarse, scene = scene, _Scene.of(cells, n_fine, generator, **options)
             bar.update()
-            start = scene.spread(start, coarse)
+            start = scene.spread(plan.coupling, coarse)
+            plan = scene.problem.descend(start, epsilon or plan.epsilon, n_iter=N_REFINED, adapt=epsilon is None)
         problem = scene.problem
-        plan = problem.descend(start, epsilon or LUKEWARM, n_iter=N_ITER, adapt=epsilon is None)
         coupling = scene.matches(plan.coupling, n_matches, bar.update)
     _warn_of_rivals(names, rivals)
     chance = problem.distortion(np.outer(problem.p, problem.q))
@@ -268,7 +270,7 @@ class _Scene:
     ) -> Self:
         """Landmarks, distances along their graphs, and what the pairs say of matching them."""
         a, b = (Landmarks.of(part.values, n, rng) for part in cells)
-        sizes = neighborhood_sizes(min(len(a.points), len(b.points)), n_neighbors)
+        sizes = neighborhood_sizes(min(len(a.points), len(b.points)), n_neighbors, 8 if singles else 4)
         metrics = metrics_for(min(part.values.shape[1] for part in cells))
         distances = [
             hop_distances(side.points, side.weight, sizes, metrics=metrics, name=None if names is None else names[k])

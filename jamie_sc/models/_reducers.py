@@ -95,7 +95,7 @@ class Reducer:
         """Features, (n, p), clipped, and scaled and centred or in their own units, as those of the components; dense."""
         X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
         values = X.toarray() if sp.issparse(X) else np.asarray(X)
-        mean = np.where(self.scale == 1, 0, self.mean)
+        mean = 0 if (self.scale == 1).all() else self.mean
         return ((np.clip(values, *self.bounds) - mean) / self.scale).astype(np.float32, copy=False)
 
     def inverse(

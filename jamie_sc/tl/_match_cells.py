@@ -13,6 +13,7 @@ from .._core._modalities import read_modalities
 from .._core._pairing import INFERRED, correspondences, count_pairs, log_pairs, n_alone, rows_to_one
 from .._core._write import write_correspondence
 from .._logging import logger
+from ..models._base import MIN_CELLS
 from ._infer import infer
 from ._read import in_order_of_names, stored_reducer
 
@@ -63,7 +64,7 @@ def match_cells(
         Key of `.obsm` whose distances are compared, for all or for each modality. By default the values where there are
         fewer than 50 features, else principal components.
     n_neighbors
-        Neighbours in the graph that distances are measured along. By default `"gw"` averages over eight sizes and
+        Neighbours in the graph that distances are measured along. By default `"gw"` averages over several sizes and
         `"unioncom"` takes 10.
     n_matches
         Matches kept for each cell.
@@ -131,7 +132,8 @@ def match_cells(
     options = {"method": method, "n_neighbors": n_neighbors, "n_matches": n_matches} | kwargs
     ordered, order = in_order_of_names(mdata, data)
     F = correspondences(ordered)
-    wanted = [ab for ab, known in F.items() if min(n_alone(known))]
+    alone = {ab: min(n_alone(known)) for ab, known in F.items()}
+    wanted = [ab for ab, n in alone.items() if n >= MIN_CELLS] or [ab for ab, n in alone.items() if n]
     if not wanted:
         names = [m.name for m in data]
         msg = (

@@ -60,7 +60,9 @@ def test_no_matrix_of_all_cells_is_made(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 10)
     sizes = []
     real = np.argpartition
-    monkeypatch.setattr(module.np, "argpartition", lambda dense, *a, **k: sizes.append(dense.shape) or real(dense, *a, **k))
+    monkeypatch.setattr(
+        module.np, "argpartition", lambda dense, *a, **k: sizes.append(dense.shape) or real(dense, *a, **k)
+    )
     best_matches(np.ones((3, 3), np.float32), 2, mix(45, 3, 0), mix(38, 3, 1))
     assert max(rows for rows, _ in sizes) == 10
     assert sum(rows for rows, _ in sizes) == 45 + 38

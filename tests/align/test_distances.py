@@ -6,8 +6,8 @@ import scipy.sparse as sp
 from scipy.sparse.csgraph import dijkstra, floyd_warshall
 from scipy.spatial.distance import cdist
 
-from jamie_sc.align import distances
 from jamie_sc.align import _distances as module
+from jamie_sc.align import distances
 from jamie_sc.align._distances import _hops, neighbor_graph, path_lengths, straight_distances
 
 

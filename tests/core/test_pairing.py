@@ -9,11 +9,11 @@ import scipy.sparse as sp
 from jamie_sc._compat import make_mudata
 from jamie_sc._core._modalities import cell_index, read_modalities
 from jamie_sc._core._pairing import (
-    n_alone,
     check_linked,
     correspondence,
     correspondences,
     inferred_correspondences,
+    n_alone,
     read_correspondence,
     read_inferred,
 )

@@ -391,7 +391,7 @@ def test_log(mdata, fast, caplog):
 @pytest.mark.parametrize(
     ("asked", "error", "message"),
     [
-        ({"method": "ot"}, ValueError, "'ot'.*\"gw\".*\"unioncom\""),
+        ({"method": "ot"}, ValueError, '\'ot\'.*"gw".*"unioncom"'),
         ({"modalities": ["rna"]}, ValueError, r"Only 1 modality \(rna\)"),
         ({"modalities": ["rna", "atac"]}, KeyError, "'atac'"),
         ({"layer": {"adt": "raw"}}, KeyError, r"mdata\['adt'\]\.layers\['raw'\]"),
