@@ -88,13 +88,21 @@ def in_sample(mdata: MuData, seed: int, **options: Any) -> Scores:
     return alignment(latents, mdata.obs["cell_type"].astype(str).to_numpy()) | {"seconds": seconds}
 
 
-def held_out(mdata: MuData, test: np.ndarray, seed: int, **options: Any) -> Scores:
-    """Train on the other cells, map the test cells with `map_query`, impute both ways."""
+def held_out(
+    mdata: MuData,
+    test: np.ndarray,
+    seed: int,
+    *,
+    prepare: Callable[[MuData], MuData] = lambda train: train,
+    **options: Any,
+) -> Scores:
+    """Train on the other cells, which `prepare` may change, map the test cells with `map_query`, impute both ways."""
     train, query = split(mdata, test)
+    known = prepare(train)
     started = time.perf_counter()
-    jsc.tl.integrate(train, rng=seed, progress=False, **options)
+    jsc.tl.integrate(known, rng=seed, progress=False, **options)
     seconds = time.perf_counter() - started
-    jsc.tl.map_query(query, train)
+    jsc.tl.map_query(query, known)
     a, b = mdata.mod
     scores = alignment([query[m].obsm["X_jamie"] for m in (a, b)], query.obs["cell_type"].astype(str).to_numpy())
     for source, target in ((a, b), (b, a)):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import mudata as md
 import numpy as np
 import pandas as pd
-from _scores import Scores, alignment, dense, imputation, medians, nearest, show, split
+from _scores import Scores, alignment, dense, held_out, medians, show
 
 import jamie_sc as jsc
 from jamie_sc import metrics
@@ -97,22 +97,9 @@ def scgem(seeds: list[int]) -> None:
 def motor(seeds: list[int]) -> None:
     mdata = jsc.datasets.patchseq_motor()
     test = np.random.default_rng(0).permutation(mdata.n_obs)[:241]
-    train, query = split(mdata, test)
 
     def run(fraction: float, seed: int, **options: Any) -> Scores:
-        known = hidden(train, fraction, seed)
-        started = time.perf_counter()
-        jsc.tl.integrate(known, rng=seed, progress=False, **options)
-        seconds = time.perf_counter() - started
-        cells = query[:].copy()
-        jsc.tl.map_query(cells, known)
-        a, b = mdata.mod
-        scores = alignment([cells[m].obsm["X_jamie"] for m in (a, b)], cells.obs["cell_type"].astype(str).to_numpy())
-        for source, target in ((a, b), (b, a)):
-            imputed = jsc.get.imputed(cells, source=source, target=target)[cells[target].obs_names].X
-            knn = nearest(train, cells, source, target)
-            scores |= imputation(dense(cells[target].X), imputed, knn, f"{source} -> {target}")
-        return scores | {"seconds": seconds}
+        return held_out(mdata, test, seed, prepare=lambda train: hidden(train, fraction, seed), **options)
 
     rows = {}
     for fraction in (1, 0.75, 0.5, 0.25, 0.1):

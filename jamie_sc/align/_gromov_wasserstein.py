@@ -23,7 +23,7 @@ from ._landmarks import Landmarks, mixture
 from ._solution import Solution
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -149,42 +149,56 @@ def gromov_wasserstein(
         return Solution(_with_known(None, free, known, (len(X), len(Y))), 0.0, 0.0, 0.0, 0, converged=True)
     for rows, name in zip(free, names, strict=True):
         if len(rows) <= (least := n_neighbors or LEAST_NEIGHBORS):
-            msg = f"Only {len(rows)} cells of {name!r} have no partner yet, too few for a graph of {least} neighbours. Leave them out."
+            msg = (
+                f"Only {len(rows)} cells of {name!r} have no partner yet, too few for a graph of {least} neighbours. Leave "
+                "them out."
+            )
             raise ValueError(msg)
     generator = np.random.default_rng(rng)
     *views, trust = _views(X, Y, known, generator)
     cells = [_Cells(values[rows], view[rows]) for values, rows, view in zip((X, Y), free, views, strict=True)]
     n_fine = n_landmarks or (N_ALL if max(map(len, free)) <= N_ALL else N_LANDMARKS)
+    slack = None if marginals == "balanced" else SLACK
+    options = {"trust": trust, "slack": slack, "n_neighbors": n_neighbors}
     _announce(names, [len(rows) for rows in free], n_fine)
-    options: dict[str, Any] = {
-        "trust": trust,
-        "slack": None if marginals == "balanced" else SLACK,
-        "n_neighbors": n_neighbors,
-    }
     with tqdm(desc="match", disable=None if progress is None else not progress) as bar:
-        scene = _Scene.of(cells, min(n_fine, N_SEARCHED), generator, singles=True, names=names, **options)
-        with threadpool_limits(1, "blas"):  # on matrices as small as these, threads mostly wait for each other
-            plan, rivals = _search(scene, bar)
-            plan = scene.problem.descend(plan.coupling, epsilon or LUKEWARM, n_iter=N_ITER, adapt=epsilon is None)
-        if n_fine > N_SEARCHED and max(map(len, free)) > N_SEARCHED:
-            coarse, scene = scene, _Scene.of(cells, n_fine, generator, **options)
-            bar.update()
-            start = scene.spread(plan.coupling, coarse)
-            plan = scene.problem.descend(start, epsilon or plan.epsilon, n_iter=N_REFINED, adapt=epsilon is None)
-        problem = scene.problem
+        scene, plan, rivals = _solve(cells, n_fine, epsilon, generator, bar, names, options)
         coupling = scene.matches(plan.coupling, n_matches, bar.update)
     _warn_of_rivals(names, rivals)
-    chance = problem.distortion(np.outer(problem.p, problem.q))
+    problem, T = scene.problem, plan.coupling
     return Solution(
         coupling=_with_known(coupling, free, known, (len(X), len(Y))),
-        objective=problem.distortion(plan.coupling) / chance,
-        row_residual=float(np.abs(plan.coupling.sum(axis=1) / problem.p - 1).max()),
-        column_residual=float(np.abs(plan.coupling.sum(axis=0) / problem.q - 1).max()),
+        objective=problem.distortion(T) / problem.distortion(np.outer(problem.p, problem.q)),
+        row_residual=float(np.abs(T.sum(axis=1) / problem.p - 1).max()),
+        column_residual=float(np.abs(T.sum(axis=0) / problem.q - 1).max()),
         n_iter=plan.n_iter,
         converged=plan.converged,
         epsilon=plan.epsilon,
         rivals=rivals,
     )
+
+
+def _solve(
+    cells: Sequence[_Cells],
+    n_fine: int,
+    epsilon: float | None,
+    rng: np.random.Generator,
+    bar: tqdm,
+    names: tuple[str, str],
+    options: Mapping[str, Any],
+) -> tuple[_Scene, Plan, tuple[float, ...]]:
+    """Search on few points, then refine on more, where there are more."""
+    adapt = epsilon is None
+    scene = _Scene.of(cells, min(n_fine, N_SEARCHED), rng, singles=True, names=names, **options)
+    with threadpool_limits(1, "blas"):  # on matrices as small as these, threads mostly wait for each other
+        plan, rivals = _search(scene, bar)
+        plan = scene.problem.descend(plan.coupling, epsilon or LUKEWARM, n_iter=N_ITER, adapt=adapt)
+    if min(n_fine, max(len(part.values) for part in cells)) > N_SEARCHED:
+        coarse, scene = scene, _Scene.of(cells, n_fine, rng, **options)
+        bar.update()
+        start = scene.spread(plan.coupling, coarse)
+        plan = scene.problem.descend(start, epsilon or plan.epsilon, n_iter=N_REFINED, adapt=adapt)
+    return scene, plan, rivals
 
 
 # Known pairs ---------------------------------------------------------------------------------------------------------

@@ -40,9 +40,10 @@ class Batch:
 class Batches:
     """Batches of cells, the same cells in every modality that has them, without end.
 
-    Cells are grouped by the modalities they were measured in and whether they have a partner, and each group is gone through in random order, over and over.
-    A group's share of the batch grows with its size to the power `tempering`: at 1 every cell is seen equally often, at 1/2
-    a few paired cells among many unpaired ones still fill their part of each batch.
+    Cells are grouped by the modalities they were measured in and whether they have a partner, and each group is gone
+    through in random order, over and over. A group's share of the batch grows with its size to the power `tempering`:
+    at 1 every cell is seen equally often, at 1/2 a few paired cells among many unpaired ones still fill their part of
+    each batch.
 
     A cell that corresponds to cells of another name brings one of them along, drawn by weight; so however sparse the
     correspondence and large the data, every such cell finds a partner in its batch. Groups of cells without any partner have

@@ -63,7 +63,7 @@ def integrate(
 
     Cells that share a name in `obs_names` are the same cell, measured in several modalities: they tie the modalities
     together. Cells that only one modality has are trained on and embedded too; where two modalities both have such cells,
-    their correspondence may be given (`correspondence`) or inferred (:func:`jamie_sc.tl.match_cells`).
+    their correspondence is inferred (:func:`jamie_sc.tl.match_cells`) or may be given (`correspondence`).
 
     Parameters
     ----------
@@ -118,9 +118,10 @@ def integrate(
     TypeError
         If `mdata` is no MuData, or the correspondence is not sparse.
     ValueError
-        If there is one modality only, cell or feature names are not unique, no cell is paired, there are too few cells, a
-        matrix is empty, constant or holds NaN or infinite values, or the MuData has `axis != 0`; if the correspondence has
-        another shape than (cells, cells), values outside 0 to 1, rows that are all zero, or links within one modality.
+        If there is one modality only, cell or feature names are not unique, nothing ties a modality to the others and
+        it has too few cells to be matched, a matrix is empty, constant or holds NaN or infinite values, or the MuData
+        has `axis != 0`; if the correspondence has another shape than (cells, cells), values outside 0 to 1, rows that
+        are all zero, or links within one modality.
     FloatingPointError
         If the loss becomes NaN in training; the message names the term. `mdata` stays as it was.
 
@@ -136,8 +137,9 @@ def integrate(
     are not scaled to the same spread), in two terms of the loss for paired cells (reconstruction of the other modality,
     and contrast with the other cells of the batch), and in its schedule. The latents written are brought to one length.
 
-    What :func:`jamie_sc.tl.match_cells` inferred, F̃, is used where it is there and two modalities both have cells without a
-    partner. It says nothing new about cells that have one, so these keep theirs; the others get the row of F̃, in the mix
+    Where two modalities both have cells without a partner, ten or more, these cells' correspondence F̃ is what
+    :func:`jamie_sc.tl.match_cells` left in `mdata.obsp`, or else is inferred in the same way, without being written. It says
+    nothing new about cells that have a partner, so these keep theirs; the others get the row of F̃, in the mix
     ρF + (1−ρ)F̃ (``params={"rho": ...}``, 0 by default, 1 in the paper) that the aggregation and both terms for paired cells
     read. So F̃ weighs as much as there are cells without a partner: nothing where all are paired, everything where none is.
     A cell in a batch brings one of its partners along, drawn by weight, and a match that is spread over many cells of the

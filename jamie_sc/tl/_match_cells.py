@@ -46,7 +46,7 @@ def match_cells(
 
     For each two modalities that both have cells without a partner, these cells are matched by the geometry of their
     modality: cells correspond whose distances to the others do. Cells that share a name are known pairs; they stay with
-    each other, and tell how the two modalities go together.
+    each other and, if there are ten or more, tell how the two modalities go together.
 
     Parameters
     ----------
@@ -78,8 +78,9 @@ def match_cells(
     copy
         Return a copy instead of writing into `mdata`.
     **kwargs
-        For the method: `epsilon`, `marginals` and `n_landmarks` of :func:`jamie_sc.align.gromov_wasserstein`; `distance`,
-        `metric` of :func:`jamie_sc.align.distances` and `max_iter`, `tol` of :func:`jamie_sc.align.unioncom`.
+        For the method: `epsilon`, `marginals` (`"semi-relaxed"` where the composition of the modalities differs) and
+        `n_landmarks` of :func:`jamie_sc.align.gromov_wasserstein`; `distance`, `metric` of
+        :func:`jamie_sc.align.distances` and `max_iter`, `tol` of :func:`jamie_sc.align.unioncom`.
 
     Returns
     -------
