@@ -40,7 +40,7 @@ def alignment_scores(scores: pd.DataFrame, *, ax: Axes | None = None, show: bool
 
     Returns
     -------
-    The axes, or `None` when shown: a point for each method, named in the legend; or with `paired_fraction` a line for each score (and
+    The axes, or `None` when shown: a point for each method, named in the legend; or with several `paired_fraction` a line for each score (and
     each direction of imputation), its style by method.
 
     Raises
@@ -62,7 +62,7 @@ def alignment_scores(scores: pd.DataFrame, *, ax: Axes | None = None, show: bool
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
-    if "paired_fraction" in scores:
+    if _has_fractions(scores):
         _draw_lines(ax, scores)
     else:
         _draw_points(ax, scores)
@@ -70,6 +70,11 @@ def alignment_scores(scores: pd.DataFrame, *, ax: Axes | None = None, show: bool
         plt.show()
         return None
     return ax
+
+
+def _has_fractions(scores: pd.DataFrame) -> bool:
+    """True if there is something to draw lines over."""
+    return "paired_fraction" in scores and scores["paired_fraction"].nunique() > 1
 
 
 def _check(scores: pd.DataFrame) -> None:
@@ -80,7 +85,7 @@ def _check(scores: pd.DataFrame) -> None:
             "or a table of 'lta' and 'foscttm', one row for each method or run."
         )
         raise KeyError(msg)
-    needed = ["foscttm"] if "paired_fraction" in scores else ["lta", "foscttm"]
+    needed = ["foscttm"] if _has_fractions(scores) else ["lta", "foscttm"]
     if scores[needed].dropna().empty:
         msg = f"None of the {len(scores)} rows of scores has numbers in {' and '.join(map(repr, needed))}."
         if len(scores) and scores["lta"].isna().all():

@@ -134,7 +134,7 @@ def test_links_to_modalities_not_in_use_are_left_out(simulate):
         (lambda m, i, j: links(m, i, j, [np.inf, 0.5]), ValueError, "NaN or infinite"),
         (lambda m, i, j: links(m, i, j, [1.0, 2.0]), ValueError, "1 values that are greater than 1"),
         (lambda m, i, j: links(m, i, j, [0.0, 0.5]), ValueError, r"1 cells that are all zero \('cell.*eliminate_zeros"),
-        (lambda m, i, j: links(m, i, i[::-1], [0.5, 0.5]), ValueError, "1 pairs of cells.*'rna'.*'cell.*'cell"),
+        (lambda m, i, j: links(m, i, i[::-1], [0.5, 0.5]), ValueError, "1 links between cells.*'rna'.*'cell.*'cell"),
     ],
     ids=["key", "dense", "shape", "negative", "NaN", "infinite", "above 1", "zero row", "one modality"],
 )
