@@ -44,12 +44,17 @@ def in_place(mdata: MuData, name: str, values: Any) -> Any:
     return values[np.argsort(mdata[name].obs["place"].to_numpy())]
 
 
+def cell_types(mdata: MuData) -> np.ndarray:
+    """Labels of the cells in the order before hiding."""
+    a = next(iter(mdata.mod))
+    return in_place(mdata, a, mdata[a].obs["cell_type"].astype(str).to_numpy())
+
+
 def coupling(mdata: MuData) -> tuple[sp.csr_matrix, np.ndarray]:
     """The correspondence of the two modalities, cells in the order before hiding; and their labels."""
     a, b = mdata.mod
     rows = [in_place(mdata, name, mdata.obs_names.get_indexer(mdata[name].obs_names)) for name in (a, b)]
-    labels = in_place(mdata, a, mdata[a].obs["cell_type"].astype(str).to_numpy())
-    return mdata.obsp["correspondence"][rows[0]][:, rows[1]].tocsr(), labels
+    return mdata.obsp["correspondence"][rows[0]][:, rows[1]].tocsr(), cell_types(mdata)
 
 
 def matched(mdata: MuData, seed: int = 0, *, project: bool = True, **options: Any) -> Scores:
@@ -75,10 +80,7 @@ def latents(mdata: MuData, seed: int, **options: Any) -> Scores:
     jsc.tl.integrate(mdata, rng=seed, progress=False, **options)
     seconds = time.perf_counter() - started
     z = [in_place(mdata, name, mdata[name].obsm["X_jamie"]) for name in mdata.mod]
-    labels = in_place(
-        mdata, next(iter(mdata.mod)), next(iter(mdata.mod.values())).obs["cell_type"].astype(str).to_numpy()
-    )
-    return alignment(z, labels) | {"seconds": seconds}
+    return alignment(z, cell_types(mdata)) | {"seconds": seconds}
 
 
 def scgem(seeds: list[int]) -> None:

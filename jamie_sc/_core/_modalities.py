@@ -113,7 +113,7 @@ def _read_modality(mdata: MuData, name: str, layer: str | None, use_rep: str | N
     if not mod.var_names.is_unique:
         twice = mod.var_names[mod.var_names.duplicated()].unique()
         msg = (
-            f"Modality {name!r} has {len(twice)} feature names more than once ({_some(twice)}). "
+            f"Modality {name!r} has {len(twice)} feature names more than once ({some(twice)}). "
             f"Make them unique: mdata[{name!r}].var_names_make_unique(); mdata.update()."
         )
         raise ValueError(msg)
@@ -144,7 +144,7 @@ def cell_rows(mdata: MuData, name: str) -> NDArray[np.intp]:
     if not mod.obs_names.is_unique:
         twice = mod.obs_names[mod.obs_names.duplicated()].unique()
         msg = (
-            f"Modality {name!r} has {len(twice)} cell names more than once ({_some(twice)}), so it is unclear which cells "
+            f"Modality {name!r} has {len(twice)} cell names more than once ({some(twice)}), so it is unclear which cells "
             f"correspond. Give each cell its own name, the same in every modality: mdata[{name!r}].obs_names = ..., "
             "then build the MuData anew."
         )
@@ -211,5 +211,6 @@ def _as_float32(X: Any, name: str) -> NDArray[np.float32] | sp.csr_matrix:
     return X.astype(np.float32, copy=False)
 
 
-def _some(names: pd.Index, n: int = 3) -> str:
+def some(names: pd.Index, n: int = 3) -> str:
+    """The first names, for a message."""
     return ", ".join(map(repr, names[:n])) + (", ..." if len(names) > n else "")

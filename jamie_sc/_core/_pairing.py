@@ -10,6 +10,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from .._logging import logger
+from ._modalities import some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ def _check_weights(links: sp.csr_matrix, mdata: MuData, where: str) -> None:
     empty = (np.diff(links.indptr) > 0) & (np.asarray(links.sum(axis=1)).ravel() == 0)
     if empty.any():
         msg = (
-            f"{where} has entries for {empty.sum()} cells that are all zero ({_some(mdata.obs_names[empty])}), so these cells "
+            f"{where} has entries for {empty.sum()} cells that are all zero ({some(mdata.obs_names[empty])}), so these cells "
             "correspond to nothing. Give them a weight, or drop the entries: .eliminate_zeros()."
         )
         raise ValueError(msg)
@@ -195,7 +196,3 @@ def log_pairs(counts: pd.DataFrame) -> None:
                 "make sure that these are the same cells, not two data sets with default names"
             )
             logger.warning(msg, row.ambiguous, row.paired, a, b)
-
-
-def _some(names: pd.Index, n: int = 3) -> str:
-    return ", ".join(map(repr, names[:n])) + (", ..." if len(names) > n else "")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 METRICS: tuple[Metric, ...] = ("correlation", "euclidean")
 TINY = float(np.finfo(np.float32).tiny)
+DENSE = 30
+"""A graph with more than one in so many of all edges has short paths: a matrix product a hop is faster than Dijkstra."""
 
 
 def distances(
@@ -138,9 +140,8 @@ def neighbor_graph(
     for _ in range(n_components - 1):
         a, b = _nearest(straight, label)
         bridge = max(float(straight[a, b]) / unit, 1.0 if hops else TINY)
-        graph = (
-            graph + sp.coo_matrix((np.full(2, bridge), (np.array([a, b]), np.array([b, a]))), shape=graph.shape)
-        ).tocsr()
+        ends = np.array([a, b])
+        graph = (graph + sp.coo_matrix((np.full(2, bridge), (ends, ends[::-1])), shape=graph.shape)).tocsr()
         label = connected_components(graph, directed=False)[1]
     return graph, sizes
 
@@ -158,13 +159,8 @@ def path_lengths(graph: sp.csr_matrix, sources: NDArray[np.intp] | None = None) 
     n = graph.shape[0]
     if graph.nnz > n**2 / DENSE and (graph.data == 1).all():
         return _hops(graph.toarray(), slice(None) if sources is None else sources)
-    return dijkstra(graph, directed=True, indices=sources).astype(
-        np.float32
-    )  # the same as undirected, in half the time
-
-
-DENSE = 30
-"""A graph with more than one in so many of all edges has short paths: a matrix product a hop is faster than Dijkstra."""
+    # As the graph is symmetric this is the same as undirected, in half the time.
+    return dijkstra(graph, directed=True, indices=sources).astype(np.float32)
 
 
 def _hops(adjacency: NDArray[np.float32], sources: NDArray[np.intp] | slice) -> NDArray[np.float32]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,10 +51,11 @@ class FusedProblem:
     """Weight of the linear cost; the distances have the rest."""
     slack: float | None = None
     """Cost of column sums that differ from q (Kullback-Leibler); None forbids it."""
-    squares: tuple[Floats, Floats] = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "squares", (self.A**2, self.B**2))
+    @cached_property
+    def squares(self) -> tuple[Floats, Floats]:
+        """Squared distances."""
+        return self.A**2, self.B**2
 
     def distortion(self, T: Floats, half: Floats | None = None) -> float:
         """Sum of (A_ik - B_jl)^2 T_ij T_kl; `half` is A T B."""

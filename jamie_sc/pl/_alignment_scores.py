@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
+    import pandas as pd
     from matplotlib.axes import Axes
 
 CHANCE = 0.5  # FOSCTTM of a random embedding
@@ -62,10 +62,11 @@ def alignment_scores(scores: pd.DataFrame, *, ax: Axes | None = None, show: bool
     if ax is None:
         _, ax = plt.subplots(figsize=(6, 4), layout="constrained")
     ax.spines[["top", "right"]].set_visible(False)
+    named = scores.assign(method=scores["method"].astype(str) if "method" in scores else "")
     if _has_fractions(scores):
-        _draw_lines(ax, scores)
+        _draw_lines(ax, named)
     else:
-        _draw_points(ax, scores)
+        _draw_points(ax, named)
     if show:
         plt.show()
         return None
@@ -98,8 +99,7 @@ def _check(scores: pd.DataFrame) -> None:
 
 def _draw_points(ax: Axes, scores: pd.DataFrame) -> None:
     """LTA against FOSCTTM: the mean of each method, named in the legend, and its runs."""
-    methods = scores["method"].astype(str) if "method" in scores else pd.Series("", index=scores.index)
-    kept = scores[["foscttm", "lta"]].assign(method=methods).dropna()
+    kept = scores[["foscttm", "lta", "method"]].dropna()
     colors, markers = cycle(_colors()), cycle(MARKERS)
     for i, (method, runs) in enumerate(kept.groupby("method", sort=False)):
         mean = runs[["foscttm", "lta"]].mean()
@@ -129,7 +129,7 @@ def _draw_points(ax: Axes, scores: pd.DataFrame) -> None:
         ax.axvline(CHANCE, color="0.7", linewidth=1, linestyle=":", zorder=0)
         foot = ax.get_xaxis_transform()
         ax.text(CHANCE - 0.01 * right, 0.01, "chance", transform=foot, color="0.5", ha="right", fontsize="small")
-    if (methods != "").any():
+    if (scores["method"] != "").any():
         ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
@@ -142,9 +142,7 @@ def _colors() -> list[str]:
 
 def _draw_lines(ax: Axes, scores: pd.DataFrame) -> None:
     """A line for each score over the fraction of cells that are paired, and each run as a faint point."""
-    methods = scores["method"].astype(str) if "method" in scores else pd.Series("", index=scores.index)
-    scores = scores.assign(method=methods)
-    styles = dict(zip(methods.unique(), cycle(["-", "--", ":", "-."]), strict=False))
+    styles = dict(zip(scores["method"].unique(), cycle(["-", "--", ":", "-."]), strict=False))
     colors = cycle(_colors())
     handles = []
     for name, rows, column in _lines(scores):

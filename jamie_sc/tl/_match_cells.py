@@ -124,6 +124,7 @@ def match_cells(
     """
     started = time.perf_counter()
     data = read_modalities(mdata, modalities=modalities, layer=layer, use_rep=use_rep, at_least=2)
+    names = [m.name for m in data]
     log_pairs(count_pairs({m.name: m.rows for m in data}, mdata.obs_names))
     if method not in ("gw", "unioncom"):
         msg = f'There is no method {method!r}. Choose "gw" or "unioncom".'
@@ -136,7 +137,6 @@ def match_cells(
     alone = {ab: min(n_alone(known)) for ab, known in F.items()}
     wanted = [ab for ab, n in alone.items() if n >= MIN_CELLS] or [ab for ab, n in alone.items() if n]
     if not wanted:
-        names = [m.name for m in data]
         msg = (
             f"There is nothing to match: no two of the modalities {names} both have cells without a partner in the other. See "
             "jamie_sc.pp.pairing(mdata)."
@@ -144,7 +144,6 @@ def match_cells(
         raise ValueError(msg)
     solutions = infer(ordered, F, wanted, reducers=reducers, rng=generator, progress=progress, **options)
     mdata = copy_of(mdata) if copy else mdata
-    names = [m.name for m in data]
     links, confidence = _links(ordered, solutions, mdata.n_obs)
     back = np.argsort(order)
     params = {"method": method, "n_matches": n_matches, "modalities": np.array(names)} | kwargs
