@@ -49,6 +49,13 @@ def _block(links: sp.csr_matrix, a: Modality, b: Modality) -> sp.csr_matrix:
     return block.astype(np.float32)
 
 
+def sure_pairs(F: sp.csr_matrix) -> NDArray[np.intp]:
+    """Entries of 1 that are alone in their row and column: cells known to be the same."""
+    entries = F.tocoo()
+    single = (F.getnnz(axis=1)[entries.row] == 1) & (F.getnnz(axis=0)[entries.col] == 1) & (entries.data == 1)
+    return np.stack([entries.row, entries.col], axis=1)[single].astype(np.intp)
+
+
 def check_linked(modalities: Sequence[Modality], *correspondence: Correspondence) -> None:
     """Raise if some modality has no partner at all."""
     for k, modality in enumerate(modalities):

@@ -27,10 +27,6 @@ class Slots:
         """Layer of the target that holds the values imputed from a source."""
         return f"{self.uns}_from_{source}"
 
-    def imputed_sd(self, source: str) -> str:
-        """Layer that holds the standard deviation of the imputed values."""
-        return f"{self.uns}_from_{source}_sd"
-
 
 def find_slots(mdata: MuData, key: str | None = None) -> Slots:
     """Slots of the integration that a MuData holds; `key` chooses where it holds several."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from ._calibration import Calibration
 from ._reducers import Reducer
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     import scipy.sparse as sp
     from numpy.typing import NDArray
+    from torch import nn
 
     from .._core._modalities import Modality
 
@@ -52,12 +54,14 @@ class FittedModality:
         return self.inputs.n_components if self.n_rep is None else self.n_rep
 
 
-@dataclass(frozen=True)
+@dataclass
 class History:
     """Loss terms over training, one row an epoch."""
 
     step: list[int] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=dict)
+    interrupted: bool = False
+    """Whether the user ended training with Ctrl-C."""
 
     def append(self, step: int, terms: Mapping[str, float]) -> None:
         """Add one row."""
@@ -78,6 +82,8 @@ class Model(ABC):
     """Dataclass of the hyperparameters."""
     modalities: tuple[FittedModality, ...]
     history: History
+    calibrations: dict[tuple[str, str], Calibration]
+    """For each source and target, how far imputed values lie from measured ones."""
 
     @abstractmethod
     def __init__(self, *, recipe: str = "default", **params: Any) -> None: ...
@@ -101,8 +107,27 @@ class Model(ABC):
         """
 
     @abstractmethod
+    def inputs(self, modality: str, X: Matrix, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """What the encoder reads of each cell, (n, k)."""
+
+    @abstractmethod
+    def axes(self, modality: str) -> NDArray[np.float32]:
+        """What a step of each feature, scaled as `FittedModality.inputs.features` has it, adds to `inputs`, (k, p)."""
+
+    @abstractmethod
+    def encode_inputs(self, modality: str, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Latent of what the encoder reads, (n, g): the mean of its posterior, which `decode` understands."""
+
     def encode(self, modality: str, X: Matrix, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Latent of each cell, (n, g): the mean of its posterior, which `decode` understands."""
+        return self.encode_inputs(modality, self.inputs(modality, X, rep))
+
+    @abstractmethod
+    def road(self, source: str, target: str | None = None, features: NDArray[np.intp] | None = None) -> nn.Module:
+        """The whole way as standard layers, cells in rows: scaled features of the source to the target's values.
+
+        The features are scaled as `FittedModality.inputs.features` has them; without a target the way ends at the latent.
+        """
 
     @abstractmethod
     def embed(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -133,10 +158,10 @@ class Model(ABC):
         """One latent a cell, (n, g), from those of the modalities that have it: rows of the cells, latents."""
 
     @staticmethod
-    def check_sizes(
+    def what_is_missing(
         data: Sequence[Modality], correspondence: Correspondence, inferred: Correspondence | None = None
-    ) -> None:
-        """Raise where a modality has too few cells, or too few of them a partner, known or inferred."""
+    ) -> str | None:
+        """Say where a modality has too few cells, or too few of them a partner, known or inferred; None if all is well."""
         links = [*correspondence.items(), *(inferred or {}).items()]
         for k, m in enumerate(data):
             paired = max(
@@ -144,8 +169,8 @@ class Model(ABC):
             )
             for count, what in ((m.n_obs, "cells"), (paired, "cells that correspond to one of another modality")):
                 if count < MIN_CELLS:
-                    msg = f"Modality {m.name!r} has {count} {what}; a batch needs at least {MIN_CELLS}. Leave it out: modalities=[...]."
-                    raise ValueError(msg)
+                    return f"Modality {m.name!r} has {count} {what}; a batch needs at least {MIN_CELLS}. Leave it out: modalities=[...]."
+        return None
 
     def modality(self, name: str) -> FittedModality:
         """The fitted modality of this name, or an error that lists the names there are."""
@@ -183,6 +208,11 @@ class Model(ABC):
         for i, m in enumerate(self.modalities):
             for role, part in product(_ROLES, _PARTS):
                 arrays[f"{role}.{i}.{part}"] = getattr(getattr(m, role), part)
+        index = {m.name: i for i, m in enumerate(self.modalities)}
+        for (a, b), calibration in self.calibrations.items():
+            arrays |= {
+                f"calibration.{index[a]}.{index[b]}.{part}": value for part, value in calibration.arrays().items()
+            }
         return {"config": json.dumps(config), "weights": arrays}
 
     @classmethod
@@ -203,6 +233,7 @@ class Model(ABC):
         model.modalities = tuple(_modality_from_state(i, m, arrays) for i, m in enumerate(config["modalities"]))
         prefix = "network."
         model.load_weights({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
+        model.calibrations = _calibrations_from(arrays, [m.name for m in model.modalities])
         return model
 
     def save(self, path: str | Path) -> None:
@@ -228,6 +259,15 @@ def read_folder(path: str | Path) -> dict[str, Any]:
 
 
 _ROLES, _PARTS = ("inputs", "outputs"), ("mean", "scale", "components", "variance", "shrinkage", "bounds")
+
+
+def _calibrations_from(arrays: Mapping[str, NDArray], names: Sequence[str]) -> dict[tuple[str, str], Calibration]:
+    parts: dict[tuple[str, str], dict[str, NDArray]] = {}
+    for key, array in arrays.items():
+        if key.startswith("calibration."):
+            _, a, b, part = key.split(".")
+            parts.setdefault((names[int(a)], names[int(b)]), {})[part] = array
+    return {ab: Calibration.from_arrays(found) for ab, found in parts.items()}
 
 
 def _modality_to_json(m: FittedModality) -> dict[str, Any]:

@@ -7,6 +7,7 @@ little more than one.
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
 
 
 class Linear(nn.Module):
@@ -37,11 +40,19 @@ class BatchNorm(nn.Module):
 
     def __init__(self, members: int, n: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(members * n)
+        self.members, self.norm = members, nn.BatchNorm1d(members * n)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Same shape as `x`."""
         return self.norm(x.reshape(1, -1, x.shape[-1])).view_as(x)
+
+    def member(self, i: int) -> nn.BatchNorm1d:
+        """The normalisation of one member."""
+        n = self.norm.num_features // self.members
+        own = nn.BatchNorm1d(n, eps=self.norm.eps)
+        state = {name: v if v.ndim == 0 else v[i * n : (i + 1) * n].cpu() for name, v in self.norm.state_dict().items()}
+        own.load_state_dict(state)
+        return own.requires_grad_(requires_grad=False)
 
 
 class Dropout(nn.Module):
@@ -75,3 +86,45 @@ class MLP(nn.Sequential):
             hidden += [Linear(members, n_in, n_out, bias=False), BatchNorm(members, n_out), nn.LeakyReLU()]
             hidden += [Dropout(dropout)] if dropout else []
         super().__init__(*hidden, Linear(members, widths[-2], widths[-1]))
+
+
+def one_member(mlp: nn.Module, i: int, *, n_out: int | None = None) -> nn.Sequential:
+    """One member of an MLP in evaluation, as torch's own layers, cells in rows; `n_out` for its first outputs only."""
+    layers: list[nn.Module] = []
+    for layer in mlp.children():
+        if isinstance(layer, Linear):
+            layers.append(affine(layer.weight[i], None if layer.bias is None else layer.bias[i, :, 0]))
+        elif isinstance(layer, BatchNorm):
+            layers.append(layer.member(i))
+        elif not isinstance(layer, Dropout):
+            layers.append(deepcopy(layer))
+    last = layers[-1]
+    if n_out is not None and isinstance(last, nn.Linear):
+        layers[-1] = affine(last.weight[:n_out], last.bias[:n_out])
+    return nn.Sequential(*layers).eval()
+
+
+def affine(weight: ArrayLike | torch.Tensor, bias: ArrayLike | torch.Tensor | None) -> nn.Linear:
+    """A linear layer of torch with these weights, (out, in), and this bias, on the CPU."""
+    W = torch.as_tensor(weight, dtype=torch.float32, device="cpu")
+    layer = nn.Linear(W.shape[1], W.shape[0], bias=bias is not None)
+    layer.load_state_dict(
+        {"weight": W} | ({} if bias is None else {"bias": torch.as_tensor(bias, dtype=torch.float32)})
+    )
+    return layer.requires_grad_(requires_grad=False)
+
+
+class Road(nn.Module):
+    """What several members make of the same components: latents side by side, or the average of what they decode."""
+
+    def __init__(self, read: nn.Module, members: Sequence[nn.Module], write: nn.Module | None = None) -> None:
+        super().__init__()
+        self.read, self.members, self.write = read, nn.ModuleList(members), write
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """(cells, features) -> (cells, outputs)."""
+        components = self.read(features)
+        outputs = [member(components) for member in self.members]
+        if self.write is None:
+            return torch.cat(outputs, dim=1)
+        return self.write(sum(outputs[1:], start=outputs[0]) / len(outputs))

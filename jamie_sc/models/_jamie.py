@@ -17,7 +17,7 @@ from .._core._pairing import rows_to_one
 from .._logging import logger
 from ._base import FittedModality, History, Model
 from ._batches import Batches, Links
-from ._blocks import MLP, Dropout
+from ._blocks import MLP, Dropout, Road, affine, one_member
 from ._reducers import Reducer, default_n_components
 from ._train import Patience, resolve_device, seeded, train
 
@@ -323,7 +323,7 @@ class JAMIE(Model):
             params["hidden"] = tuple(params["hidden"])
         self.config = replace(JAMIEConfig(), **(recipes[recipe] | params))
         self._check()
-        self.modalities, self.history = (), History()
+        self.modalities, self.history, self.calibrations = (), History(), {}
 
     def _check(self) -> None:
         at_least = {
@@ -359,13 +359,12 @@ class JAMIE(Model):
         progress: bool | None = None,
     ) -> Self:
         """Train (Algorithm 1)."""
-        self.check_sizes(data, correspondence, inferred)
+        if (msg := self.what_is_missing(data, correspondence, inferred)) is not None:
+            raise ValueError(msg)
         config, rng = self.config, np.random.default_rng(seed)
         self.modalities = tuple(self._prepare(m, (reducers or {}).get(m.name), seed) for m in data)
         place = resolve_device(device)
-        x = [
-            torch.from_numpy(self._inputs(m, d.X, d.rep)).to(place) for m, d in zip(self.modalities, data, strict=True)
-        ]
+        x = [torch.from_numpy(self.inputs(d.name, d.X, d.rep)).to(place) for d in data]
         y = [torch.from_numpy(self._targets(m, d.X)).to(place) for m, d in zip(self.modalities, data, strict=True)]
         F, F_inferred = mix(correspondence, inferred or {}, config.rho)
         batches = Batches(
@@ -442,17 +441,33 @@ class JAMIE(Model):
         """One number that all components are divided by, so that large ones weigh more."""
         return np.float32(np.sqrt(reducer.variance.mean()) if self.config.unit_scores else 1)
 
-    def _inputs(self, m: FittedModality, X: Matrix, rep: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        return m.inputs.transform(X) / self._unit(m.inputs) if rep is None else rep
-
     def _targets(self, m: FittedModality, X: Matrix) -> NDArray[np.float32]:
         return m.outputs.transform(X) / self._unit(m.outputs)
 
     # After training ------------------------------------------------------------------------------------------------
 
-    def encode(self, modality: str, X: Matrix, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Posterior mean of each cell, (n, members * g): the members' latents side by side."""
-        return np.concatenate([mean.flatten(0, 1).T.cpu().numpy() for mean, _ in self._posteriors(modality, X, rep)])
+    def inputs(self, modality: str, X: Matrix, rep: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Components of each cell, or its `use_rep`, a chunk of cells at a time."""
+        if rep is not None:
+            return rep
+        m = self.modality(modality)
+        chunks = [m.inputs.transform(X[rows]) / self._unit(m.inputs) for rows in gen_batches(X.shape[0], CHUNK)]
+        return np.concatenate(chunks)
+
+    def axes(self, modality: str) -> NDArray[np.float32]:
+        """Loadings of the components that the encoder reads."""
+        m = self.modality(modality)
+        if m.n_rep is not None:
+            msg = (
+                f"The encoder of {modality!r} reads obsm[{m.use_rep!r}], which it cannot lead back to features. Train a model "
+                "without use_rep for this modality."
+            )
+            raise ValueError(msg)
+        return m.inputs.axes / self._unit(m.inputs)
+
+    def encode_inputs(self, modality: str, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Posterior means, (n, members * g): the members' latents side by side."""
+        return np.concatenate([mean.flatten(0, 1).T.cpu().numpy() for mean, _ in self._posteriors(modality, inputs)])
 
     def embed(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """Each member's latent brought to the length sqrt(g), where the recipe contrasts directions; else as it is."""
@@ -493,7 +508,7 @@ class JAMIE(Model):
         columns = slice(None) if features is None else features
         means, sds = [], []
         generator = torch.Generator(self._device).manual_seed(seed)
-        for mean, log_variance in self._posteriors(source, X, rep):
+        for mean, log_variance in self._posteriors(source, self.inputs(source, X, rep)):
             average: Any = np.float32(0)  # Welford's running moments: one draw in memory
             squares: Any = np.float32(0)
             for draw in range(1, n_samples + 1):
@@ -517,15 +532,28 @@ class JAMIE(Model):
             weight[rows] += weights[self._find(name)[1]]
         return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
 
+    def road(self, source: str, target: str | None = None, features: NDArray[np.intp] | None = None) -> nn.Module:
+        """Components, each member's encoder to its posterior mean, its decoder, and back to features."""
+        m, a = self._find(source)
+        axes = self.axes(source)
+        read = affine(axes, -axes @ m.inputs.average)
+        members, g = range(self.config.members), self.config.latent_dim
+        encoders = [one_member(self.network.encoders[a], i, n_out=g) for i in members]  # the mean comes first
+        if target is None:
+            return Road(read, encoders)
+        m, b = self._find(target)
+        columns = slice(None) if features is None else features
+        loadings = (m.outputs.components[:, columns] * m.outputs.scale[columns]).T * self._unit(m.outputs)
+        decoders = [one_member(self.network.decoders[b], i) for i in members]
+        both = [nn.Sequential(*encoder, *decoder) for encoder, decoder in zip(encoders, decoders, strict=True)]
+        return Road(read, both, affine(loadings, m.outputs.mean[columns]))
+
     @torch.inference_mode()
-    def _posteriors(
-        self, modality: str, X: Matrix, rep: NDArray[np.float32] | None
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _posteriors(self, modality: str, inputs: NDArray[np.float32]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Posterior means and log variances, (members, g, cells), a chunk of cells at a time."""
-        m, k = self._find(modality)
-        for rows in gen_batches(X.shape[0], CHUNK):
-            x = self._inputs(m, X[rows], None if rep is None else rep[rows])
-            yield self.network.encode(k, torch.from_numpy(x).to(self._device).T)
+        _, k = self._find(modality)
+        for rows in gen_batches(len(inputs), CHUNK):
+            yield self.network.encode(k, torch.from_numpy(inputs[rows]).to(self._device).T)
 
     def _find(self, modality: str) -> tuple[FittedModality, int]:
         m = self.modality(modality)

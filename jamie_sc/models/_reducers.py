@@ -95,8 +95,22 @@ class Reducer:
         """Features, (n, p), clipped, and scaled and centred or in their own units, as those of the components; dense."""
         X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
         values = X.toarray() if sp.issparse(X) else np.asarray(X)
-        mean = 0 if (self.scale == 1).all() else self.mean
+        mean = 0 if self._own_units else self.mean
         return ((np.clip(values, *self.bounds) - mean) / self.scale).astype(np.float32, copy=False)
+
+    @property
+    def average(self) -> NDArray[np.float32]:
+        """What `features` gives for the mean of the cells fitted, (p,)."""
+        return self.mean if self._own_units else np.zeros_like(self.mean)
+
+    @property
+    def axes(self) -> NDArray[np.float32]:
+        """What a step of each of `features` adds to `transform`, (k, p): transform(X) = (features(X) - average) axes'."""
+        return self.components * self.shrinkage[:, None]
+
+    @property
+    def _own_units(self) -> bool:
+        return bool((self.scale == 1).all())
 
     def inverse(
         self, scores: NDArray[np.float32], features: NDArray[np.intp] | slice = slice(None)

@@ -67,7 +67,7 @@ def train(
     except KeyboardInterrupt:
         if not history.step:  # there is no model yet to keep
             raise
-        step = history.step[-1]
+        history.interrupted, step = True, history.step[-1]
         logger.warning("training was interrupted after step %d of %d: the best model so far is kept", step, n_steps)
     best.restore()
     network.eval()

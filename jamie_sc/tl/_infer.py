@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import align
+from .._core._pairing import sure_pairs
 from ..align._best_matches import best_matches
 from ..models._reducers import Reducer, default_n_components
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import scipy.sparse as sp
     from numpy.typing import NDArray
 
     from .._core._modalities import Modality
@@ -47,18 +47,11 @@ def infer(
     found = {}
     for a, b in wanted:
         names = data[a].name, data[b].name
-        pairs = _sure_pairs(F[a, b])
+        pairs = sure_pairs(F[a, b])
         found[a, b] = solve(
             spaces[a], spaces[b], pairs, names=names, n_neighbors=n_neighbors, rng=rng, progress=progress, **options
         )
     return found
-
-
-def _sure_pairs(F: sp.csr_matrix) -> NDArray[np.intp]:
-    """Entries of 1 that are alone in their row and column: cells known to be the same."""
-    entries = F.tocoo()
-    single = (F.getnnz(axis=1)[entries.row] == 1) & (F.getnnz(axis=0)[entries.col] == 1) & (entries.data == 1)
-    return np.stack([entries.row, entries.col], axis=1)[single].astype(np.intp)
 
 
 def _space(m: Modality, reducer: Reducer | None) -> NDArray[np.float32]:

@@ -29,6 +29,7 @@ from .._core._write import write_integration
 from .._logging import logger
 from ..models import get_model
 from ..models._base import MIN_CELLS
+from ._calibrate import calibrate as held_out_errors
 from ._infer import infer
 from ._read import in_order_of_names, stored_reducer
 
@@ -53,6 +54,7 @@ def integrate(
     correspondence: str | sp.spmatrix | sp.sparray | None = None,
     recipe: Literal["default", "paper"] = "default",
     params: Mapping[str, Any] | None = None,
+    calibrate: bool | None = None,
     device: str = "auto",
     rng: int | np.random.Generator | None = 0,
     progress: bool | None = None,
@@ -88,6 +90,11 @@ def integrate(
         longer, and wants ``params={"dropout": 0.6}`` where it is to impute (section 4.10).
     params
         Hyperparameters that differ from the recipe; see :class:`jamie_sc.models.JAMIE`.
+    calibrate
+        Also learn how sure imputed values are, which ``tl.impute(n_samples=...)`` needs: a second model is trained for
+        half as many steps, without a fifth of the cells measured in two modalities (at most 500), and its errors there are
+        kept with the first one, which stays as it is. It takes half as long again. Default: yes, but not with the paper's
+        recipe; with fewer than 40 such cells in two modalities, these two are left out.
     device
         `"auto"` takes CUDA or MPS where there is one, else the CPU; or a name that torch knows, such as `"cuda:1"`.
     rng
@@ -149,7 +156,7 @@ def integrate(
     Cells without any partner, known or inferred, fill a tenth of a batch at most and do not lengthen training: more of them
     made the model learn its pairs by heart.
 
-    Ctrl-C ends training and keeps the best model so far.
+    Ctrl-C ends training and keeps the best model so far, without calibrated intervals.
 
     Examples
     --------
@@ -169,7 +176,11 @@ def integrate(
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
     infer_missing = partial(infer, reducers=reducers, rng=np.random.default_rng(seed), progress=progress)
     ordered, F, inferred = _correspondence(mdata, data, correspondence, infer_missing)
-    fitted.fit(ordered, F, inferred=inferred, reducers=reducers, seed=seed, device=device, progress=progress)
+    how: dict[str, Any] = {"reducers": reducers, "seed": seed, "device": device, "progress": progress}
+    fitted.fit(ordered, F, inferred=inferred, **how)
+    calibrate = recipe != "paper" if calibrate is None else calibrate
+    if calibrate and not fitted.history.interrupted:
+        fitted.calibrations = held_out_errors(fitted, ordered, F, inferred, **how)
 
     mdata = copy_of(mdata) if copy else mdata
     slots = Slots.of(model, key_added)

@@ -8,7 +8,7 @@ from jamie_sc._core._slots import Slots, find_slots
 def test_names_of_slots():
     default, own = Slots.of("jamie"), Slots.of("jamie", "mine")
     assert (default.uns, default.obsm, default.imputed("rna")) == ("jamie", "X_jamie", "jamie_from_rna")
-    assert (own.uns, own.obsm, own.imputed_sd("rna")) == ("mine", "mine", "mine_from_rna_sd")
+    assert (own.uns, own.obsm, own.imputed("rna")) == ("mine", "mine", "mine_from_rna")
 
 
 @pytest.mark.parametrize("key", [None, "jamie", "X_jamie"])

@@ -86,7 +86,7 @@ def test_sample_has_the_moments_of_its_draws(trained):
 
     mdata, model = trained
     X = mdata["modality1"].X
-    mean, log_variance = next(model._posteriors("modality1", X, None))
+    mean, log_variance = next(model._posteriors("modality1", model.inputs("modality1", X)))
     generator = torch.Generator().manual_seed(4)
     latents = [mean + torch.randn(mean.shape, generator=generator) * (log_variance / 2).exp() for _ in range(2)]
     draws = [model.decode("modality2", z.flatten(0, 1).T.numpy()) for z in latents]

@@ -1,0 +1,124 @@
+"""How far imputed values lie from measured ones: train once more without some of the pairs, and look there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from .._core._pairing import rows_to_one, sure_pairs
+from .._logging import logger
+from ..models._base import MIN_CELLS
+from ..models._calibration import Calibration
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from .._core._modalities import Modality
+    from .._core._pairing import Correspondence
+    from ..models._base import Model
+    from ..models._reducers import Reducer
+
+HELD_OUT = 0.2
+"""Fraction of the pairs that the second training does without."""
+MOST_CELLS = 500
+"""More of them tell a quantile no better."""
+FEWEST_PAIRS = 4 * MIN_CELLS
+"""With fewer, too few are left to train on or to look at."""
+N_DRAWS = 50
+"""Draws from each posterior, whose standard deviation is one sign of the error to expect."""
+
+
+def calibrate(
+    model: Model,
+    data: Sequence[Modality],
+    F: Correspondence,
+    inferred: Correspondence,
+    *,
+    reducers: Mapping[str, Reducer],
+    seed: int,
+    device: str,
+    progress: bool | None,
+) -> dict[tuple[str, str], Calibration]:
+    """For each source and target with enough pairs, the errors of a model like this one on cells it did not see.
+
+    It is trained for half as many steps: on the motor cortex and on bone marrow its errors are the same within two per cent.
+    """
+    rng = np.random.default_rng([seed, 1])
+    pairs = {ab: sure for ab, block in F.items() if len(sure := sure_pairs(block)) >= FEWEST_PAIRS}
+    if not pairs:
+        logger.info("not calibrated: no two modalities have %d cells in common", FEWEST_PAIRS)
+        return {}
+    held = _held_out(data, pairs, rng)
+    kept = [~h for h in held]
+    train = [_rows(m, k) for m, k in zip(data, kept, strict=True)]
+    F_kept = {(a, b): block[kept[a]][:, kept[b]].tocsr() for (a, b), block in F.items()}
+    inferred_kept = {(a, b): rows_to_one(block[kept[a]][:, kept[b]]) for (a, b), block in inferred.items()}
+    if (missing := model.what_is_missing(train, F_kept, inferred_kept)) is not None:
+        logger.info("not calibrated, as too little would be left to train on. %s", missing)
+        return {}
+    steps = max(2, model.history.step[-1] // 2)
+    second = type(model)(**asdict(model.config) | {"max_steps": steps})
+    fit_seed, draw_seed = (int(s) for s in rng.integers(2**31, size=2))
+    how: dict[str, Any] = {"reducers": reducers, "seed": fit_seed, "device": device, "progress": progress}
+    try:
+        second.fit(train, F_kept, inferred=inferred_kept, **how)
+    except (KeyboardInterrupt, FloatingPointError):
+        second.history.interrupted = True
+    if second.history.interrupted:
+        logger.warning("the training that calibrates came to no end: there will be no intervals")
+        return {}
+    floors = [_floor(m) for m in data]
+    found: dict[tuple[str, str], Calibration] = {}
+    for (a, source), (b, target) in product(enumerate(data), repeat=2):
+        i, j = _test_pairs(a, b, pairs, held)
+        if len(i) >= MIN_CELLS // 2:
+            at: tuple[Any, ...] = (source.X[i], None if source.rep is None else source.rep[i])
+            imputed, sd = second.sample(source.name, target.name, *at, n_samples=N_DRAWS, seed=draw_seed)
+            measured = target.X[j].toarray() if sp.issparse(target.X) else target.X[j]
+            found[source.name, target.name] = Calibration.fit(measured, imputed, sd, floor=floors[b])
+    logger.info("calibrated intervals on %d pairs held out from a second training", sum(h.sum() for h in held) // 2)
+    return found
+
+
+def _held_out(
+    data: Sequence[Modality], pairs: Mapping[tuple[int, int], NDArray[np.intp]], rng: np.random.Generator
+) -> list[NDArray[np.bool_]]:
+    """For each modality, which of its cells to hold out: a fifth of those in pairs, a cell in all its modalities."""
+    held = [np.zeros(m.n_obs, dtype=bool) for m in data]
+    rows = np.unique(np.concatenate([data[a].rows[found[:, 0]] for (a, _), found in pairs.items()]))
+    n = min(max(round(HELD_OUT * len(rows)), MIN_CELLS), MOST_CELLS)
+    chosen = rng.permutation(rows)[:n]
+    for (a, b), found in pairs.items():
+        test = found[np.isin(data[a].rows[found[:, 0]], chosen)]
+        held[a][test[:, 0]] = held[b][test[:, 1]] = True
+    return held
+
+
+def _test_pairs(
+    a: int, b: int, pairs: Mapping[tuple[int, int], NDArray[np.intp]], held: Sequence[NDArray[np.bool_]]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows of a and of b that are the same cells, held out in both."""
+    if a == b:
+        same = np.flatnonzero(held[a])
+        return same, same
+    found = pairs.get((min(a, b), max(a, b)), np.empty((0, 2), dtype=np.intp))
+    found = found if a < b else found[:, ::-1]
+    test = found[held[a][found[:, 0]] & held[b][found[:, 1]]]
+    return test[:, 0], test[:, 1]
+
+
+def _rows(m: Modality, keep: NDArray[np.bool_]) -> Modality:
+    rep = None if m.rep is None else m.rep[keep]
+    return replace(m, X=m.X[keep], obs_names=m.obs_names[keep], rows=m.rows[keep], rep=rep)
+
+
+def _floor(m: Modality) -> NDArray[np.float32]:
+    """Zero for the features that are never measured below, else minus infinity."""
+    lowest = m.X.min(axis=0).toarray().ravel() if sp.issparse(m.X) else m.X.min(axis=0)
+    return np.where(lowest >= 0, 0, -np.inf).astype(np.float32)
