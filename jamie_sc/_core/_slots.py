@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from mudata import MuData
 
 
@@ -26,6 +25,19 @@ class Slots:
     def imputed(self, source: str) -> str:
         """Layer of the target that holds the values imputed from a source."""
         return f"{self.uns}_from_{source}"
+
+
+def find_result(mdata: MuData, *, holding: str, made_by: str, key: str | None) -> tuple[str, Mapping[str, Any]]:
+    """Key and record of what a function left in uns, told by an entry that only it has; `key` chooses among several."""
+    found = [name for name, value in mdata.uns.items() if isinstance(value, Mapping) and holding in value]
+    if key is None and len(found) > 1:
+        msg = f"The MuData holds several results of {made_by}: {found}. Choose one with key=..."
+        raise KeyError(msg)
+    name = key or next(iter(found), "result")
+    if name not in found:
+        msg = f"mdata.uns holds no {name!r} of {made_by}; it has {found}. Run {made_by}(mdata, ...) first."
+        raise KeyError(msg)
+    return name, mdata.uns[name]
 
 
 def find_slots(mdata: MuData, key: str | None = None) -> Slots:

@@ -63,6 +63,29 @@ def write_layer(mdata: MuData, modality: str, layer: str, cells: pd.Index, value
     mdata.mod[modality].layers[layer] = _in_order_of(mdata.mod[modality], cells, values)
 
 
+def write_explanation(
+    mdata: MuData, modality: str, key: str, *, importance: pd.DataFrame, record: dict[str, Any]
+) -> None:
+    """Write importances of features (rows) for outputs (columns), and the record; 0 for features that are not in it."""
+    own(mdata)
+    mod = mdata.mod[modality]
+    mod.varm[key] = importance.reindex(mod.var_names, fill_value=0)
+    mdata.uns[key] = record
+
+
+def write_impact(
+    mdata: MuData, modality: str, key: str, *, columns: pd.DataFrame | None, record: dict[str, Any]
+) -> None:
+    """Write the record, and what is known of single features as columns of var."""
+    own(mdata)
+    if columns is not None:
+        with no_pull():
+            mod = mdata.mod[modality]
+            for name in columns:
+                mod.var[name] = columns[name].reindex(mod.var_names)
+    mdata.uns[key] = record
+
+
 def write_reduction(
     mdata: MuData,
     modality: Modality,

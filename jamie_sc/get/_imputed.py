@@ -10,7 +10,7 @@ from anndata import AnnData
 from .._core._obs import obs_of
 from .._core._slots import find_slots
 from ..models import from_state
-from ..tl._read import read_for_model
+from ..tl._read import columns_of, read_for_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,13 +60,7 @@ def imputed(
     """
     slots = find_slots(mdata, key)
     model = from_state(mdata.uns[slots.uns]["model"])
-    decoded = pd.Index(model.modality(target).var_names)
-    wanted = decoded if var_names is None else pd.Index([var_names] if isinstance(var_names, str) else list(var_names))
-    columns = decoded.get_indexer(wanted)
-    if (columns < 0).any():
-        unknown = ", ".join(map(repr, wanted[columns < 0][:5]))
-        msg = f"The model decodes no such feature of {target!r}: {unknown}. They begin with {', '.join(map(repr, decoded[:3]))}."
-        raise KeyError(msg)
+    columns, wanted = columns_of(model, target, var_names)
     data = read_for_model(mdata, model, source)
     latent = model.encode(source, data.X, data.rep)
     X = model.decode(target, latent, columns)

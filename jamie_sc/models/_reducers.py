@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -91,12 +91,17 @@ class Reducer:
         centre = self.components @ (self.mean / self.scale) if sp.issparse(X) else 0
         return np.asarray((scores - centre) * self.shrinkage, dtype=np.float32)
 
-    def features(self, X: Matrix) -> NDArray[np.float32]:
-        """Features, (n, p), clipped, and scaled and centred or in their own units, as those of the components; dense."""
+    def features(self, X: Matrix, columns: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.float32]:
+        """Features, (n, p), clipped, and scaled and centred or in their own units, as those of the components; dense.
+
+        `columns` for some of them.
+        """
         X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
-        values = X.toarray() if sp.issparse(X) else np.asarray(X)
-        mean = 0 if self._own_units else self.mean
-        return ((np.clip(values, *self.bounds) - mean) / self.scale).astype(np.float32, copy=False)
+        values: Any = X[:, columns]  # type: ignore[index]
+        values = values.toarray() if sp.issparse(X) else values
+        mean = 0 if self._own_units else self.mean[columns]
+        clipped = np.clip(values, *self.bounds[:, columns])
+        return ((clipped - mean) / self.scale[columns]).astype(np.float32, copy=False)
 
     @property
     def average(self) -> NDArray[np.float32]:

@@ -47,7 +47,8 @@ def calibrate(
 ) -> dict[tuple[str, str], Calibration]:
     """For each source and target with enough pairs, the errors of a model like this one on cells it did not see.
 
-    It is trained for half as many steps: on the motor cortex and on bone marrow its errors are the same within two per cent.
+    It is trained for half as many steps: on the motor cortex and on bone marrow its imputations are off by as much, within two
+    per cent.
     """
     rng = np.random.default_rng([seed, 1])
     pairs = {ab: sure for ab, block in F.items() if len(sure := sure_pairs(block)) >= FEWEST_PAIRS}

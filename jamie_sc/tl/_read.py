@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .._core._modalities import read_modalities
+from .._core._modalities import read_modalities, some
 from .._core._write import read_reduction
 from .._logging import logger
 from ..models._reducers import Reducer
@@ -50,6 +50,21 @@ def target_features(mdata: MuData, model: Model, name: str) -> NDArray[np.intp] 
         )
         raise ValueError(msg)
     return order
+
+
+def columns_of(
+    model: Model, name: str, features: str | Sequence[str] | None
+) -> tuple[NDArray[np.intp] | None, pd.Index]:
+    """Columns of the features wanted among those that the model decodes, None for all of them; and their names."""
+    decoded = pd.Index(model.modality(name).var_names)
+    if features is None:
+        return None, decoded
+    wanted = pd.Index([features] if isinstance(features, str) else list(features))
+    columns = decoded.get_indexer(wanted)
+    if (columns < 0).any():
+        msg = f"The model decodes no such feature of {name!r}: {some(wanted[columns < 0])}. They begin with {some(decoded)}."
+        raise KeyError(msg)
+    return columns, wanted
 
 
 def feature_order(wanted: Sequence[str], given: pd.Index, name: str) -> NDArray[np.intp] | None:
