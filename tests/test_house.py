@@ -103,7 +103,7 @@ def test_signature(part, name):
     assert not any(p.kind is p.VAR_POSITIONAL for p in parameters)
     if part in ("pp", "tl", "get", "pl"):
         first = parameters[0]
-        table = name == "alignment_scores"  # of several runs, which no single MuData has
+        table = name in ("alignment_scores", "feature_scores")  # of runs, which no single MuData has
         assert first.name == ("query" if name == "map_query" else "scores" if table else "mdata")
         assert first.annotation == ("pd.DataFrame" if table else "MuData")
         assert first.default is first.empty
