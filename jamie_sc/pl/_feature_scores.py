@@ -6,20 +6,20 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
-import numpy as np
 
 from ..metrics import sign_test
 
 if TYPE_CHECKING:
     from typing import Any, Literal
 
+    import numpy as np
     import pandas as pd
     from matplotlib.axes import Axes
     from numpy.typing import NDArray
 
     from ..metrics import SignTest
 
-NAMES = {"pearson": "Pearson correlation", "auroc": "AUROC", "rmse": "RMSE", "js_distance": "JS distance"}
+NAMES = {"pearson": "Pearson correlation", "auroc": "AUROC", "rmse": "RMSE (s.d.)", "js_distance": "JS distance"}
 FEW = 200  # features, drawn as large dots
 MANY = 10_000  # more are drawn as pixels in a vector graphic
 SMALLEST_P = 1e-100
@@ -47,8 +47,8 @@ def feature_scores(
         A row for each feature and method (and split), as ``jamie_sc.tl.evaluate(..., by="feature")`` returns them, with the
         columns `feature`, `method` and the metric. Scores of several splits are averaged first.
     metric
-        Column to draw: `"pearson"` or `"auroc"`, where higher is better, or `"rmse"` (on logarithmic axes, as each feature has
-        the unit of its own) or `"js_distance"`, where lower is.
+        Column to draw: `"pearson"` or `"auroc"`, where higher is better, or `"rmse"` (in standard deviations of the feature)
+        or `"js_distance"`, where lower is.
     method
         Method on the y axis; default the one that is neither `"knn"` nor `"ridge"` nor the baseline.
     baseline
@@ -95,10 +95,11 @@ def feature_scores(
         _, ax = plt.subplots(figsize=(4.5, 4.8), layout="constrained")
     few = len(x) <= FEW
     ax.scatter(x, y, s=24 if few else 7, alpha=0.7 if few else 0.4, linewidths=0, rasterized=len(x) > MANY)
-    scale = "log" if metric == "rmse" else "linear"
-    limits = _limits(np.concatenate([x, y]), scale)
+    low, high = min(x.min(), y.min()), max(x.max(), y.max())
+    margin = 0.05 * (high - low) or 0.05
+    limits = low - margin, high + margin
     ax.plot(limits, limits, color="red", linewidth=1)
-    ax.set(xscale=scale, yscale=scale, xlim=limits, ylim=limits, aspect="equal")
+    ax.set(xlim=limits, ylim=limits, aspect="equal")
     ax.set(xlabel=fill(f"{NAMES[metric]}, {baseline}", 40), ylabel=fill(f"{NAMES[metric]}, {method}", 40))
     test = sign_test(y, x)
     above, below = (method, baseline) if metric in ("pearson", "auroc") else (baseline, method)
@@ -147,16 +148,6 @@ def _pairs(
         msg = f"No feature has a number in {metric!r} of both {method!r} and {baseline!r}."
         raise ValueError(msg)
     return method, both[baseline].to_numpy(), both[method].to_numpy()
-
-
-def _limits(values: NDArray[np.float64], scale: str) -> tuple[float, float]:
-    """Of both axes: all values and a margin."""
-    if scale == "log":
-        low, high = _limits(np.log10(values[values > 0]), "linear")
-        return 10**low, 10**high
-    low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or 0.05
-    return low - margin, high + margin
 
 
 def _count(n: int, method: str) -> str:

@@ -30,6 +30,8 @@ MOST_CELLS = 500
 """More of them tell a quantile no better."""
 FEWEST_PAIRS = 4 * MIN_CELLS
 """With fewer, too few are left to train on or to look at."""
+FEWEST_STEPS = 250
+"""Of the second training, unless the first took fewer; half the steps are too few for a small data set."""
 N_DRAWS = 50
 """Draws from each posterior, whose standard deviation is one sign of the error to expect."""
 
@@ -47,7 +49,7 @@ def calibrate(
 ) -> dict[tuple[str, str], Calibration]:
     """For each source and target with enough pairs, the errors of a model like this one on cells it did not see.
 
-    It is trained for half as many steps: on the motor cortex and on bone marrow its imputations are off by as much, within two
+    It is trained for half as many steps, 250 at least: on the motor cortex and on bone marrow its imputations are off by as much, within two
     per cent.
     """
     rng = np.random.default_rng([seed, 1])
@@ -63,7 +65,7 @@ def calibrate(
     if (missing := model.what_is_missing(train, F_kept, inferred_kept)) is not None:
         logger.info("not calibrated, as too little would be left to train on. %s", missing)
         return {}
-    steps = max(2, model.history.step[-1] // 2)
+    steps = min(model.history.step[-1], max(model.history.step[-1] // 2, FEWEST_STEPS))
     second = type(model)(**asdict(model.config) | {"max_steps": steps})
     fit_seed, draw_seed = (int(s) for s in rng.integers(2**31, size=2))
     how: dict[str, Any] = {"reducers": reducers, "seed": fit_seed, "device": device, "progress": progress}
