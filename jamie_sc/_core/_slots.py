@@ -40,6 +40,14 @@ def find_result(mdata: MuData, *, holding: str, made_by: str, key: str | None) -
     return name, mdata.uns[name]
 
 
+def result_key(mdata: MuData, key: str) -> str:
+    """The key, unless an integration has it."""
+    if _is_integration(mdata.uns.get(key)):
+        msg = f"mdata.uns[{key!r}] holds a trained model, which would be lost. Give another key_added."
+        raise ValueError(msg)
+    return key
+
+
 def find_slots(mdata: MuData, key: str | None = None) -> Slots:
     """Slots of the integration that a MuData holds; `key` chooses where it holds several."""
     found = [name for name, value in mdata.uns.items() if _is_integration(value)]

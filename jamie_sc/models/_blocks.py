@@ -107,7 +107,7 @@ def one_member(mlp: nn.Module, i: int, *, n_out: int | None = None) -> nn.Sequen
 def affine(weight: ArrayLike | torch.Tensor, bias: ArrayLike | torch.Tensor | None) -> nn.Linear:
     """A linear layer of torch with these weights, (out, in), and this bias, on the CPU."""
     W = torch.as_tensor(weight, dtype=torch.float32, device="cpu")
-    layer = nn.Linear(W.shape[1], W.shape[0], bias=bias is not None)
+    layer = nn.utils.skip_init(nn.Linear, W.shape[1], W.shape[0], bias=bias is not None)  # no random numbers
     layer.load_state_dict(
         {"weight": W} | ({} if bias is None else {"bias": torch.as_tensor(bias, dtype=torch.float32)})
     )

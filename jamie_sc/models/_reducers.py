@@ -86,19 +86,23 @@ class Reducer:
 
     def transform(self, X: Matrix) -> NDArray[np.float32]:
         """Features, (n, p), to components, (n, k)."""
-        X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
+        X = self.logged(X)
         scores = _scale(X, self.mean, self.scale, self.bounds) @ self.components.T
         centre = self.components @ (self.mean / self.scale) if sp.issparse(X) else 0
         return np.asarray((scores - centre) * self.shrinkage, dtype=np.float32)
 
-    def features(self, X: Matrix, columns: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.float32]:
-        """Features, (n, p), clipped, and scaled and centred or in their own units, as those of the components; dense.
+    def logged(self, X: Matrix) -> Matrix:
+        """Counts brought to one total a cell and logged; other values as they are."""
+        return X if self.target_sum is None else _log_normalise(X, self.target_sum)
 
-        `columns` for some of them.
-        """
-        X = X if self.target_sum is None else _log_normalise(X, self.target_sum)
-        values: Any = X[:, columns]  # type: ignore[index]
-        values = values.toarray() if sp.issparse(X) else values
+    def features(self, X: Matrix) -> NDArray[np.float32]:
+        """Features, (n, p), clipped, and scaled and centred or in their own units, as those of the components; dense."""
+        return self.scaled(self.logged(X))
+
+    def scaled(self, logged: Matrix, columns: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.float32]:
+        """`features` of some columns of what `logged` gave."""
+        values: Any = logged[:, columns]  # type: ignore[index]
+        values = values.toarray() if sp.issparse(logged) else values
         mean = 0 if self._own_units else self.mean[columns]
         clipped = np.clip(values, *self.bounds[:, columns])
         return ((clipped - mean) / self.scale[columns]).astype(np.float32, copy=False)

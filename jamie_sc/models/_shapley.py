@@ -56,9 +56,11 @@ def shapley_values(
 def _check_additive(values: NDArray[np.float32], base: NDArray[np.float32], outputs: NDArray[np.float32]) -> None:
     """Raise if sums of SHAP values and base values are not the outputs, to one per cent of their spread."""
     error = np.abs(values.sum(axis=1) + base - outputs).max(axis=0)
-    spread = np.ptp(outputs, axis=0) + np.abs(outputs).max(axis=0) * 1e-3
-    if (error > 0.01 * spread).any():
-        worst = int(np.argmax(error / np.where(spread > 0, spread, 1)))
+    spread = np.ptp(np.vstack([outputs, base]), axis=0)
+    rounding = 1e-5 * (np.abs(values).sum(axis=1).max(axis=0) + np.abs(base))
+    wrong = ~(error <= 0.01 * spread + rounding)  # so that NaN is wrong
+    if wrong.any():
+        worst = int(np.argmax(wrong))
         msg = (
             f"The SHAP values of output {worst} do not add up: they are off by {error[worst]:.3g} where outputs spread over "
             f"{spread[worst]:.3g}. Please report this, with the data if you can."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from operator import index
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from .._compat import copy_of
 from .._core._modalities import some
 from .._core._obs import obs_column
-from .._core._slots import find_slots
+from .._core._slots import find_slots, result_key
 from .._core._write import write_explanation
 from .._logging import logger
 from ..models import from_state
@@ -94,7 +95,7 @@ def explain(
 
     `mdata.mod[source].varm["jamie_shap" | key_added]`
         Mean absolute SHAP value over the cells, (features of the source, outputs), a DataFrame; 0 for features that the
-        model does not know. ``["Tau"].nlargest(20)`` gives the top twenty for an output "Tau". A / in a name is written |.
+        model does not know. ``["Tau"].nlargest(20)`` gives the top twenty for an output "Tau". A ``/`` in a name is written ``|``.
     `mdata.uns["jamie_shap" | key_added]`
         `values`, (cells, features, outputs), float32, `base_values`, the names `cells`, `features` and `outputs`, and
         `params`; :func:`jamie_sc.get.shap` returns it as :class:`shap.Explanation`.
@@ -106,8 +107,9 @@ def explain(
     KeyError
         If there is no trained model, or no such modality, feature, cell or obs column.
     ValueError
-        If not exactly one of `target`, `latent` and `labels_key` is given, a number of cells is below 1, a latent dimension
-        does not exist, there are fewer than two labels, or the source's encoder reads `use_rep`, not features.
+        If not exactly one of `target`, `latent` and `labels_key` is given, an output is given twice, a number of cells is
+        below 1, a latent dimension does not exist, there are fewer than two labels, the source's encoder reads `use_rep`, not
+        features, or `key_added` is the name of an integration.
     FloatingPointError
         If the values do not add up to the output within 1 % of its spread.
 
@@ -136,6 +138,7 @@ def explain(
     """
     started = time.perf_counter()
     slots = find_slots(mdata, key)
+    name = result_key(mdata, key_added or f"{slots.uns}_shap")
     model = from_state(mdata.uns[slots.uns]["model"])
     data = read_for_model(mdata, model, source)
     outputs = _outputs(mdata, model, data, target=target, features=features, latent=latent, labels_key=labels_key)
@@ -149,7 +152,6 @@ def explain(
     values, base = outputs.explain(read.features(data.X[rows]), reference, progress)
 
     mdata = copy_of(mdata) if copy else mdata
-    name = key_added or f"{slots.uns}_shap"
     given = {"target": target, "labels_key": labels_key, "layer": data.layer}
     record = {
         "params": {"integration": slots.uns, "source": source, "n_background": len(reference)}
@@ -160,7 +162,7 @@ def explain(
         "features": data.var_names.to_numpy(dtype=object),
         "outputs": np.array(outputs.names, dtype=object),
     }
-    columns = [output.replace("/", "|") for output in outputs.names]  # an .h5mu takes / for a group
+    columns = [_column(output) for output in outputs.names]
     importance = pd.DataFrame(np.abs(values).mean(axis=0), index=data.var_names, columns=columns)
     write_explanation(mdata, source, name, importance=importance, record=record)
     logger.info(
@@ -215,18 +217,34 @@ def _outputs(
         raise ValueError(msg)
     if target is not None:
         columns, wanted = columns_of(model, target, features)
+        _check_names(list(wanted))
         return _Outputs(list(wanted), model, data.name, target, columns)
     latents = model.encode(data.name, data.X, data.rep)
     if latent is not None:
-        dims = np.atleast_1d(np.asarray(latent, dtype=np.intp))
-        if (wrong := (dims < 0) | (dims >= latents.shape[1])).any():
-            msg = f"There is no latent dimension {some(dims[wrong])}: they go from 0 to {latents.shape[1] - 1}."
+        dims = [index(d) for d in np.atleast_1d(np.asarray(latent, dtype=object))]
+        if not dims or min(dims) < 0 or max(dims) >= latents.shape[1]:
+            msg = f"latent={latent}: the dimensions go from 0 to {latents.shape[1] - 1}; give one or more of them."
             raise ValueError(msg)
+        names = [f"latent {d}" for d in dims]
+        _check_names(names)
         pick = np.eye(latents.shape[1], dtype=np.float32)[dims]
-        return _Outputs([f"latent {d}" for d in dims], model, data.name, head=(pick, np.zeros(len(dims), np.float32)))
+        return _Outputs(names, model, data.name, head=(pick, np.zeros(len(dims), np.float32)))
     labels = obs_column(mdata, data.name, str(labels_key)).loc[data.obs_names]
     names, weights, bias = _classifier(latents, labels, str(labels_key))
     return _Outputs(names, model, data.name, head=(weights, bias))
+
+
+def _check_names(outputs: list[str]) -> None:
+    """Raise if outputs would have the same column."""
+    columns = pd.Index([_column(name) for name in outputs])
+    if not columns.is_unique:
+        msg = f"Outputs are given twice: {some(columns[columns.duplicated()])}. Each has a column of its own."
+        raise ValueError(msg)
+
+
+def _column(output: str) -> str:
+    """Its name in varm; an .h5mu takes / for a group."""
+    return output.replace("/", "|")
 
 
 def _classifier(

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from scipy import stats
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import gen_batches
 from tqdm.auto import tqdm
 
 from .._compat import copy_of
 from .._core._modalities import some
-from .._core._obs import obs_column
-from .._core._slots import find_slots
+from .._core._slots import find_slots, result_key
 from .._core._write import write_impact
 from .._logging import logger
 from ..models import from_state
-from ._read import columns_of, read_for_model
+from ._cell_scores import correlation, label_transfer
+from ._read import read_for_model
+from ._replaced import Replaced
 from ._windows import windows_around
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mudata import MuData
     from numpy.typing import NDArray
 
     from .._core._modalities import Modality
     from ..models._base import Model
+    from ._cell_scores import CellScore
 
 BATCH_VALUES = 2**22
 """Values of latents and imputed features of one batch of sets: 16 MiB."""
-FEATURE_BLOCK = 512
-"""Features of a sparse matrix that are dense at a time."""
 
 
 def feature_impact(
@@ -49,7 +46,7 @@ def feature_impact(
     features: str | Sequence[str] | None = None,
     sets: str | Mapping[str, Sequence[str]] | None = None,
     near: str | None = None,
-    windows: Sequence[int] = (10_000, 100_000),
+    windows: int | Sequence[int] = (10_000, 100_000),
     keep: bool = False,
     background: Literal["mean"] | int = "mean",
     n_random: int = 20,
@@ -94,8 +91,8 @@ def feature_impact(
     keep
         Replace all features but those of the set.
     background
-        What "without this feature" means. `"mean"`: it has the mean of the cells trained on. A number: it has the value of
-        another cell, drawn at random, as often as this; scores are averaged.
+        What "without this feature" means. `"mean"`: it has the mean of the cells trained on. A number: it has the value of a
+        cell of the source drawn at random, as often as this; scores are averaged.
     n_random
         With sets: as many random sets of the same size, for comparison; 0 for none.
     cells
@@ -121,7 +118,7 @@ def feature_impact(
     `mdata.mod[source].var["jamie_impact_pvalue"]`
         The p-value of that.
     `mdata.uns["jamie_impact" | key_added]`
-        `params`, `baseline` (the score with all features) and for each feature or set its `name`, `n_features`, `score`, `sd`
+        `params`, `baseline` (the score with all features), `baseline_sd` (its standard error over cells) and for each feature or set its `name`, `n_features`, `score`, `sd`
         (standard error of the score over cells) and `pvalue`; with sets also `random_score` and `random_sd` over the random
         sets. :func:`jamie_sc.get.feature_impact` returns them as a data frame.
 
@@ -134,8 +131,9 @@ def feature_impact(
     KeyError
         If there is no trained model, or no such modality, feature, cell or column.
     ValueError
-        If it is not clear what to measure, a set is empty, `keep` is given without sets, or the source's encoder reads
-        `use_rep`, not features.
+        If it is not clear what to measure, there is nothing to measure it on, a set is empty, `keep` is given without sets,
+        the gene has no place, the source's encoder reads `use_rep`, not features, or `key_added` is the name of an
+        integration.
 
     See Also
     --------
@@ -148,6 +146,9 @@ def feature_impact(
     The paper does not say what its t-tests compare; cells are the natural unit. A feature that others can stand in for has
     little impact although the model uses it: compare with :func:`jamie_sc.tl.explain`.
 
+    Time grows with features times cells, for label transfer accuracy with the square of the cells: give some thousand as
+    `cells` where there are more.
+
     Examples
     --------
     >>> import jamie_sc as jsc
@@ -158,16 +159,25 @@ def feature_impact(
     (3,)
     """
     started = time.perf_counter()
+    if n_random < 0:
+        msg = f"n_random is {n_random}: a number of random sets is 0 or more."
+        raise ValueError(msg)
     slots = find_slots(mdata, key)
+    name = result_key(mdata, key_added or f"{slots.uns}_impact")
     model = from_state(mdata.uns[slots.uns]["model"])
     data = read_for_model(mdata, model, source)
     target = target or _other(model, source)
     metric = metric or ("lta" if labels_key is not None else "pearson")
-    features = near if features is None else features
     if metric == "lta":
-        score = _label_transfer(mdata, model, data, target, labels_key, cells)
+        if features is not None:
+            msg = "features= are those imputed for metric='pearson'; label transfer accuracy takes none."
+            raise ValueError(msg)
+        score = label_transfer(mdata, model, data, target, labels_key, cells)
     elif metric == "pearson":
-        score = _correlation(mdata, model, data, target, features, cells)
+        if labels_key is not None:
+            msg = "labels_key= is for metric='lta'; a correlation takes none."
+            raise ValueError(msg)
+        score = correlation(mdata, model, data, target, near if features is None else features, cells)
     else:
         msg = f"metric is 'lta' or 'pearson', not {metric!r}."
         raise ValueError(msg)
@@ -176,9 +186,9 @@ def feature_impact(
     if keep and named is None:
         msg = "keep=True replaces all features but those of a set: give sets= or near=."
         raise ValueError(msg)
-    replaced = _Replaced(model, data, score.rows, background, keep, generator)
+    replaced = Replaced(model, data, score.rows, background=background, keep=keep, rng=generator)
     trials = [np.array([i]) for i in range(data.X.shape[1])] if named is None else list(named.values())
-    table, baseline = _table(score, replaced, trials, progress=progress)
+    table, baseline, baseline_sd = _table(score, replaced, trials, progress=progress)
     if named is None:
         table.insert(0, "name", data.var_names)
     else:
@@ -188,13 +198,18 @@ def feature_impact(
             table[["random_score", "random_sd"]] = random
 
     mdata = copy_of(mdata) if copy else mdata
-    name = key_added or f"{slots.uns}_impact"
     given = {"labels_key": labels_key, "near": near}
     record: dict[str, Any] = {
         "params": {"integration": slots.uns, "source": source, "target": target, "metric": metric, "keep": keep}
-        | {"background": str(background), "of_sets": named is not None, "n_cells": len(score.rows)}
+        | {
+            "background": str(background),
+            "of_sets": named is not None,
+            "n_cells": len(score.rows),
+            "n_targets": score.n_targets,
+        }
         | {option: value for option, value in given.items() if value is not None},
         "baseline": baseline,
+        "baseline_sd": baseline_sd,
         "table": {column: table[column].to_numpy() for column in table},
     }
     columns = None
@@ -221,95 +236,6 @@ def _other(model: Model, source: str) -> str:
     return others[0]
 
 
-# What is measured ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Score:
-    """A score that is a mean over cells."""
-
-    rows: NDArray[np.intp]
-    """Cells of the source that are scored."""
-    parts: Callable[[NDArray[np.float32]], NDArray[np.float64]]
-    """Latents, (trials * cells, g), to each cell's part in the score, (trials, cells)."""
-    width: int
-    """Values a cell that this takes."""
-
-
-def _label_transfer(
-    mdata: MuData, model: Model, data: Modality, target: str, labels_key: str | None, cells: Sequence[str] | None
-) -> _Score:
-    """Label transfer accuracy (section 4.9): a cell's part is 1 if its label is told, else 0."""
-    if labels_key is None:
-        msg = "metric='lta' asks how well labels are told: give labels_key=, the obs column with cell types."
-        raise ValueError(msg)
-    other = read_for_model(mdata, model, target)
-    labels, known = (obs_column(mdata, m.name, labels_key).loc[m.obs_names] for m in (data, other))
-    at = known.notna().to_numpy()
-    rows = _wanted(data, cells, labels.notna().to_numpy(), f"a label in obs[{labels_key!r}]")
-    codes, classes = pd.factorize(np.concatenate([labels.iloc[rows].astype(str), known[at].astype(str)]), sort=True)
-    truth, taught = codes[: len(rows)], codes[len(rows) :]
-    latents = model.embed(model.encode(target, other.X, other.rep))[at]
-    k = max(1, int(0.2 * min(len(rows), len(latents)) / len(classes)))  # as metrics.label_transfer_accuracy
-    classifier = KNeighborsClassifier(k).fit(latents, taught)
-
-    def parts(latent: NDArray[np.float32]) -> NDArray[np.float64]:
-        told = classifier.predict(model.embed(latent)).reshape(-1, len(rows))
-        return (told == truth).astype(np.float64)
-
-    return _Score(rows, parts, latents.shape[1])
-
-
-def _correlation(
-    mdata: MuData,
-    model: Model,
-    data: Modality,
-    target: str,
-    features: str | Sequence[str] | None,
-    cells: Sequence[str] | None,
-) -> _Score:
-    """Pearson's correlation of imputed and measured: a cell's part is the product of both, standardised."""
-    columns, names = columns_of(model, target, features)
-    other = read_for_model(mdata, model, target)
-    partner = other.obs_names.get_indexer(data.obs_names)
-    rows = _wanted(data, cells, partner >= 0, f"measured values in {target!r}")
-    if len(rows) < 3:
-        msg = f"{len(rows)} cells are measured in both {data.name!r} and {target!r}: a correlation takes 3 at least."
-        raise ValueError(msg)
-    chosen: Any = other.X[partner[rows]]
-    chosen = chosen if columns is None else chosen[:, columns]
-    dense = chosen.toarray() if sp.issparse(other.X) else chosen
-    measured = _unit(dense.astype(np.float64))
-
-    def parts(latent: NDArray[np.float32]) -> NDArray[np.float64]:
-        imputed = model.decode(target, latent, columns).reshape(-1, len(rows), len(names))
-        return (_unit(imputed.astype(np.float64), axis=1) * measured).mean(axis=2)
-
-    return _Score(rows, parts, len(names))
-
-
-def _unit(values: NDArray[np.float64], axis: int = 0) -> NDArray[np.float64]:
-    """Standardised over cells; zero where nothing varies."""
-    centred = values - values.mean(axis=axis, keepdims=True)
-    sd = centred.std(axis=axis, keepdims=True)
-    scale = np.abs(values).max(axis=axis, keepdims=True)
-    return np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 1e-6 * scale)
-
-
-def _wanted(data: Modality, cells: Sequence[str] | None, able: NDArray[np.bool_], what: str) -> NDArray[np.intp]:
-    """Rows of the cells to score: those named, or all that have what it takes."""
-    if cells is None:
-        return np.flatnonzero(able)
-    names = pd.Index(cells)
-    rows = data.obs_names.get_indexer(names)
-    if (missing := (rows < 0) | ~able[rows]).any():
-        msg = (
-            f"{missing.sum()} of the cells given have no values in {data.name!r} or not {what}: {some(names[missing])}."
-        )
-        raise KeyError(msg)
-    return rows
-
-
 # What is replaced ---------------------------------------------------------------------------------------------------
 
 
@@ -319,7 +245,7 @@ def _sets(
     sets: str | Mapping[str, Sequence[str]] | None,
     near: str | None,
     target: str,
-    windows: Sequence[int],
+    windows: int | Sequence[int],
 ) -> dict[str, NDArray[np.intp]] | None:
     """Columns of each named set; None for each feature alone."""
     if sets is None and near is None:
@@ -335,13 +261,15 @@ def _sets(
             msg = f"mdata[{data.name!r}].var has no column {sets!r}. It has {list(var)}."
             raise KeyError(msg)
         column = var[sets]
-        groups = [True] if column.dtype == bool else column.dropna().unique()
-        found = {sets if group is True else str(group): np.flatnonzero(column == group) for group in groups}
+        groups = [True] if pd.api.types.is_bool_dtype(column) else column.dropna().unique()
+        members = {group: np.flatnonzero((column == group).fillna(value=False)) for group in groups}
+        found = {sets if group is True else str(group): columns for group, columns in members.items()}
     else:
         found = {name: _columns(data, names, name) for name, names in (sets or {}).items()}
     empty = [name for name, columns in found.items() if not len(columns)]
     if empty or not found:
         msg = f"There are no features in {', '.join(map(repr, empty)) or 'sets'}: nothing would be replaced."
+        msg += " Choose other windows=." if near is not None else ""
         raise ValueError(msg)
     return found
 
@@ -355,102 +283,46 @@ def _columns(data: Modality, names: Sequence[str], of: str) -> NDArray[np.intp]:
     return columns
 
 
-class _Replaced:
-    """What the encoder reads of the scored cells where some features are replaced.
-
-    The way from scaled features to the encoder's input is linear, so that replacing the features of a set S adds
-    (background - features)[:, S] axes[:, S]' to the input, and no cell needs to be read again.
-    """
-
-    def __init__(
-        self,
-        model: Model,
-        data: Modality,
-        rows: NDArray[np.intp],
-        background: Literal["mean"] | int,
-        keep: bool,  # noqa: FBT001
-        rng: np.random.Generator,
-    ) -> None:
-        if not (background == "mean" or (isinstance(background, int | np.integer) and background > 0)):
-            msg = f"background is 'mean' or a number of cells above 0, not {background!r}."
-            raise ValueError(msg)
-        self.model, self.name, self.keep = model, data.name, keep
-        self._read, self._axes = model.modality(data.name).inputs, model.axes(data.name)
-        self._X = data.X[rows]
-        n_draws = 0 if background == "mean" else int(background)
-        self._others = [data.X[rng.permutation(data.n_obs)[: len(rows)]] for _ in range(n_draws)]
-        self.inputs = model.inputs(data.name, self._X)
-        self.n_features = data.X.shape[1]
-
-    @property
-    def n_draws(self) -> int:
-        """Backgrounds that each set is replaced by."""
-        return max(1, len(self._others))
-
-    def __call__(self, trials: Sequence[NDArray[np.intp]]) -> Iterator[NDArray[np.float32]]:
-        """Inputs, (trials * cells, k), for each background in turn."""
-        features, places = np.unique(np.concatenate(trials), return_inverse=True)
-        ends = np.cumsum([len(t) for t in trials])[:-1]
-        columns = np.split(places, ends)
-        own = self._read.features(self._X, features)
-        for draw in range(self.n_draws):
-            other = self._read.features(self._others[draw], features) if self._others else self._read.average[features]
-            step = other - own
-            gone = np.concatenate([step[:, at] @ self._axes[:, features[at]].T for at in columns])
-            if not self.keep:
-                yield np.tile(self.inputs, (len(trials), 1)) + gone
-            else:
-                everything = self._without_any(draw)
-                yield np.tile(everything, (len(trials), 1)) - gone
-
-    def _without_any(self, draw: int) -> NDArray[np.float32]:
-        """Inputs of cells all of whose features are replaced."""
-        if self._others:
-            return self.model.inputs(self.name, self._others[draw])
-        return np.zeros_like(self.inputs)  # the mean of the cells fitted
+# Scores of trials ---------------------------------------------------------------------------------------------------
 
 
 def _table(
-    score: _Score, replaced: _Replaced, trials: Sequence[NDArray[np.intp]], *, progress: bool | None
-) -> tuple[pd.DataFrame, float]:
-    """Score, its standard error and the p-value of its loss, for each trial; and the score of all features."""
+    score: CellScore, replaced: Replaced, trials: Sequence[NDArray[np.intp]], *, progress: bool | None
+) -> tuple[pd.DataFrame, float, float]:
+    """Score, its standard error and p-value of its loss, for each trial; score with all features, its standard error."""
     whole = score.parts(replaced.model.encode_inputs(replaced.name, replaced.inputs))[0]
-    parts = _parts(score, replaced, trials, progress=progress)
+    batches = [_statistics(whole, parts) for parts in _parts(score, replaced, trials, progress=progress)]
+    frame = pd.DataFrame(np.concatenate(batches), columns=["score", "sd", "pvalue"])
+    frame.insert(0, "n_features", [len(t) for t in trials])
+    return frame, float(whole.mean()), float(stats.sem(whole))
+
+
+def _statistics(whole: NDArray[np.float64], parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean, standard error and p-value of the loss, for each trial, (trials, 3)."""
     lost = whole - parts
-    with np.errstate(divide="ignore", invalid="ignore"):  # no cell changes: no test
+    with np.errstate(divide="ignore", invalid="ignore"):  # all cells lose the same: there is nothing to test
         pvalue = stats.ttest_1samp(lost, 0, axis=1, alternative="greater").pvalue
-    frame = pd.DataFrame(
-        {
-            "n_features": [len(t) for t in trials],
-            "score": parts.mean(axis=1),
-            "sd": parts.std(axis=1, ddof=1) / np.sqrt(parts.shape[1]),
-            "pvalue": np.where(np.ptp(lost, axis=1) > 0, pvalue, np.where(lost[:, 0] > 0, 0.0, 1.0)),
-        }
-    )
-    return frame, float(whole.mean())
+    pvalue = np.where(np.ptp(lost, axis=1) > 0, pvalue, np.where(lost[:, 0] > 0, 0.0, 1.0))
+    return np.stack([parts.mean(axis=1), stats.sem(parts, axis=1), pvalue], axis=1)
 
 
 def _parts(
-    score: _Score, replaced: _Replaced, trials: Sequence[NDArray[np.intp]], *, progress: bool | None
-) -> NDArray[np.float64]:
-    """Each cell's part in the score of each trial, averaged over backgrounds, (trials, cells)."""
-    n = len(score.rows)
+    score: CellScore, replaced: Replaced, trials: Sequence[NDArray[np.intp]], *, progress: bool | None
+) -> Iterator[NDArray[np.float64]]:
+    """Each cell's part in the score, averaged over backgrounds, (trials, cells), for a batch of trials at a time."""
     width = max(score.width, replaced.inputs.shape[1])
-    per_batch = max(1, min(FEATURE_BLOCK, BATCH_VALUES // (n * width)))
-    found = np.empty((len(trials), n))
+    per_batch = max(1, BATCH_VALUES // (len(score.rows) * width))
     hidden = None if progress is None else not progress
     with tqdm(total=len(trials), desc="replaced", disable=hidden) as bar:
         for rows in gen_batches(len(trials), per_batch):
-            batch = trials[rows]
-            scores = [score.parts(replaced.model.encode_inputs(replaced.name, x)) for x in replaced(batch)]
-            found[rows] = np.mean(scores, axis=0)
-            bar.update(len(batch))
-    return found
+            scores = [score.parts(replaced.model.encode_inputs(replaced.name, x)) for x in replaced(trials[rows])]
+            bar.update(rows.stop - rows.start)
+            yield np.mean(scores, axis=0)
 
 
 def _random(
-    score: _Score,
-    replaced: _Replaced,
+    score: CellScore,
+    replaced: Replaced,
     trials: Sequence[NDArray[np.intp]],
     n_random: int,
     *,
@@ -459,5 +331,6 @@ def _random(
 ) -> NDArray[np.float64]:
     """Mean and standard deviation of the score of random sets as large as each trial, (trials, 2)."""
     drawn = [rng.permutation(replaced.n_features)[: len(trial)] for trial in trials for _ in range(n_random)]
-    scores = _parts(score, replaced, drawn, progress=progress).mean(axis=1).reshape(len(trials), n_random)
+    parts = _parts(score, replaced, drawn, progress=progress)
+    scores = np.concatenate([batch.mean(axis=1) for batch in parts]).reshape(len(trials), n_random)
     return np.stack([scores.mean(axis=1), scores.std(axis=1, ddof=1) if n_random > 1 else scores[:, 0] * 0], axis=1)

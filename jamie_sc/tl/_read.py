@@ -60,6 +60,9 @@ def columns_of(
     if features is None:
         return None, decoded
     wanted = pd.Index([features] if isinstance(features, str) else list(features))
+    if not len(wanted):
+        msg = f"No features of {name!r} are given; leave the option out for all of them."
+        raise ValueError(msg)
     columns = decoded.get_indexer(wanted)
     if (columns < 0).any():
         msg = f"The model decodes no such feature of {name!r}: {some(wanted[columns < 0])}. They begin with {some(decoded)}."
