@@ -91,7 +91,7 @@ class Calibration:
         columns = slice(None) if features is None else features
         width = self._quantile(level)[columns] * self.expected_error(imputed, draws_sd, features)
         floor = self.floor[columns]
-        return np.maximum(imputed - width, np.minimum(imputed, floor)), imputed + width
+        return np.maximum(imputed - width, floor), np.maximum(imputed + width, floor)
 
     def predicted_sd(
         self, imputed: NDArray[np.float32], draws_sd: NDArray[np.float32], features: NDArray[np.intp] | None = None

@@ -85,21 +85,30 @@ def calibrate(
             imputed, sd = second.sample(source.name, target.name, *at, n_samples=N_DRAWS, seed=draw_seed)
             measured = target.X[j].toarray() if sp.issparse(target.X) else target.X[j]
             found[source.name, target.name] = Calibration.fit(measured, imputed, sd, floor=floors[b])
-    logger.info("calibrated intervals on %d pairs held out from a second training", sum(h.sum() for h in held) // 2)
+    n_cells = len(np.unique(np.concatenate([m.rows[h] for m, h in zip(data, held, strict=True)])))
+    logger.info("calibrated intervals on %d cells held out from a second training", n_cells)
     return found
 
 
 def _held_out(
     data: Sequence[Modality], pairs: Mapping[tuple[int, int], NDArray[np.intp]], rng: np.random.Generator
 ) -> list[NDArray[np.bool_]]:
-    """For each modality, which of its cells to hold out: a fifth of those in pairs, a cell in all its modalities."""
+    """For each modality, which of its cells to hold out: a fifth of all, and as much of each two modalities' pairs."""
     held = [np.zeros(m.n_obs, dtype=bool) for m in data]
-    rows = np.unique(np.concatenate([data[a].rows[found[:, 0]] for (a, _), found in pairs.items()]))
-    n = min(max(round(HELD_OUT * len(rows)), MIN_CELLS), MOST_CELLS)
-    chosen = rng.permutation(rows)[:n]
+    rows = {(a, b): data[a].rows[found[:, 0]] for (a, b), found in pairs.items()}
+    every = np.unique(np.concatenate(list(rows.values())))
+    chosen = rng.permutation(every)[: min(round(HELD_OUT * len(every)), MOST_CELLS)]
     for (a, b), found in pairs.items():
-        test = found[np.isin(data[a].rows[found[:, 0]], chosen)]
-        held[a][test[:, 0]] = held[b][test[:, 1]] = True
+        drawn = found[np.isin(rows[a, b], chosen)]
+        held[a][drawn[:, 0]] = held[b][drawn[:, 1]] = True
+    for (a, b), found in pairs.items():  # those that few cells have
+        n = min(max(round(HELD_OUT * len(found)), MIN_CELLS), MOST_CELLS)
+        out = held[a][found[:, 0]] & held[b][found[:, 1]]
+        more = found[rng.permutation(np.flatnonzero(~out))[: max(n - out.sum(), 0)]]
+        held[a][more[:, 0]] = held[b][more[:, 1]] = True
+    for (a, b), found in pairs.items():  # a cell goes in all of its modalities
+        out = held[a][found[:, 0]] | held[b][found[:, 1]]
+        held[a][found[out, 0]] = held[b][found[out, 1]] = True
     return held
 
 

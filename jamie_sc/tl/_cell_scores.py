@@ -73,7 +73,10 @@ def correlation(
     features: str | Sequence[str] | None,
     cells: Sequence[str] | None,
 ) -> CellScore:
-    """Pearson's correlation of imputed and measured: a cell's part is the product of both, standardised."""
+    """Pearson's correlation r of imputed and measured: a cell's part is r and its influence on it (Hampel 1974).
+
+    With both standardised to x and y that is r + xy - r (x^2 + y^2) / 2: its mean is r, its spread the standard error of r.
+    """
     columns, names = columns_of(model, target, features)
     other = read_for_model(mdata, model, target)
     partner = other.obs_names.get_indexer(data.obs_names)
@@ -88,7 +91,9 @@ def correlation(
 
     def parts(latent: NDArray[np.float32]) -> NDArray[np.float64]:
         imputed = model.decode(target, latent, columns).reshape(-1, len(rows), len(names))
-        return (_unit(imputed.astype(np.float64), axis=1) * measured).mean(axis=2)
+        x = _unit(imputed.astype(np.float64), axis=1)
+        r = (x * measured).mean(axis=1, keepdims=True)
+        return (r + x * measured - r * (x**2 + measured**2) / 2).mean(axis=2)
 
     return CellScore(rows, parts, len(names), n_targets=len(names))
 

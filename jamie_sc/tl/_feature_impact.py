@@ -122,9 +122,9 @@ def feature_impact(
         (standard error of the score over cells) and `pvalue`; with sets also `random_score` and `random_sd` over the random
         sets. :func:`jamie_sc.get.feature_impact` returns them as a data frame.
 
-    The p-value is that of a one-tailed t-test over cells, paired: whether a cell's part in the score (right or wrong; the
-    product of standardised measured and imputed values, whose mean is Pearson's correlation) is smaller without the feature;
-    with `keep`, likewise. It is not corrected for the number of features.
+    The p-value is that of a one-tailed t-test over cells, paired: whether a cell's part in the score (right or wrong; Pearson's
+    correlation and the cell's influence on it) is smaller without the feature; with `keep`, likewise. It is not corrected for
+    the number of features.
 
     Raises
     ------
