@@ -5,20 +5,21 @@ from __future__ import annotations
 from copy import deepcopy
 from itertools import permutations, product
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.neighbors import KNeighborsRegressor
-from sklearn.preprocessing import StandardScaler
 from tqdm.auto import tqdm
 
-from .. import metrics
 from .._compat import copy_of
 from .._core._hide import hide_pairs
 from .._core._modalities import Modality, read_modalities
 from .._core._obs import obs_column
+from .._core._pairing import INFERRED, is_inferred
+from .._core._write import read_reduction
 from ..models import from_state
+from ..pp import reduce
+from ._held_out import SCORES, predict
 from ._integrate import integrate
 from ._read import read_for_model
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mudata import MuData
-    from numpy.typing import NDArray
-
-    from ..models._base import Model
 
 
 def evaluate(
@@ -36,6 +34,7 @@ def evaluate(
     *,
     source: str | None = None,
     target: str | None = None,
+    by: Literal["run", "feature", "label"] = "run",
     labels_key: str | None = None,
     test_fraction: float = 0.2,
     n_splits: int = 1,
@@ -49,8 +48,8 @@ def evaluate(
     """Score alignment and imputation on cells that training did not see (sections 4.9 and 4.10).
 
     In every split, cells measured in all modalities are held out, :func:`jamie_sc.tl.integrate` trains on the others, and
-    the held-out cells are embedded and imputed. The baseline is the paper's: the average over the nearest training cells
-    in the source's standardised features. `mdata` is left alone.
+    the held-out cells are embedded and imputed. Two baselines are trained on the same known pairs: the paper's, the average
+    over the nearest training cells in the source's standardised features, and ridge regression. `mdata` is left alone.
 
     With `paired_fraction` the training cells lose their partners, but no values: what the paper's Supplementary Figures 4 and
     10 show, and :func:`jamie_sc.pl.alignment_scores` draws.
@@ -61,8 +60,12 @@ def evaluate(
         Two or more modalities, some of whose cells share a name.
     source, target
         Modality to impute from and modality to predict; default every ordered two.
+    by
+        What a row is. `"run"`: a training and direction; `"feature"`: one feature of it by one method, which
+        :func:`jamie_sc.pl.feature_scores` draws; `"label"`: the cells of one label by one method, needs `labels_key`.
     labels_key
-        obs column with cell types, for the label transfer accuracy; default none.
+        obs column with cell types, for the label transfer accuracy, and for JS distances within each type; default none.
+        Cells without a label count in no distance.
     test_fraction
         Fraction of the cells measured in all modalities that is held out.
     n_splits
@@ -82,37 +85,81 @@ def evaluate(
     progress
         Show a bar over the trainings; default only on a terminal or in a notebook.
     **kwargs
-        Passed to :func:`jamie_sc.tl.integrate`: `model`, `recipe`, `params`, `layer`, `device`, ....
+        Passed to :func:`jamie_sc.tl.integrate`: `model`, `recipe`, `params`, `layer`, `calibrate`, `device`, ....
 
     Returns
     -------
-    One row for each split, paired fraction, source and target:
+    One row for each split, paired fraction, source and target, and with `by` for each feature or label and method. All say
+    what was done:
 
-    `split`, `paired_fraction`, `source`, `target`, `n_train`, `n_pairs`, `n_test`
-        What was done: numbers of cells measured in all modalities, trained on, still paired there, and held out.
+    `split`, `paired_fraction`, `source`, `target`
+        Which training, and which direction of imputation.
+    `n_train`, `n_pairs`, `n_test`
+        Numbers of cells measured in all modalities, trained on, still paired there, and held out. By feature, none of them;
+        by label, `n_test`, the cells of that label.
+    `seconds`
+        By run: time of the training, with that which calibrates.
+    `method`
+        By feature and by label: the model's name, such as `"jamie"`, `"knn"` or `"ridge"`.
+    `feature`, `label`
+        By feature, by label: which one.
+
+    Scores of the alignment, by run:
+
     `lta`, `foscttm`
         Label transfer accuracy (trained on the target's latents, scored on the source's; NaN without `labels_key`) and
-        fraction of samples closer than the true match, both of the held-out cells.
+        fraction of samples closer than the true match, both of the held-out cells (section 4.9).
+
+    Scores of the imputation: of each feature by feature, and else their mean over the target's features.
+
     `pearson`, `auroc`
-        Mean over the target's features, imputed against measured.
-    `pearson_knn`, `auroc_knn`
-        The same for the baseline; NaN, as the next, where fewer than `n_neighbors` pairs are left.
-    `pearson_better`, `auroc_better`, `n_features`
-        Number of features that are imputed better than by the baseline, of how many.
-    `pearson_pvalue`, `auroc_pvalue`
-        Two-tailed binomial test of these numbers.
-    `seconds`
-        Time of the training.
+        Imputed against measured values: correlation, and area under the ROC curve for values above their feature's
+        median (section 4.9). Not by label.
+    `rmse`
+        Root of the mean squared error, in the feature's standard deviations among the training cells, so that features
+        of different units count alike; the mean of the training cells would score about 1. NaN, and in no mean, where the
+        feature is constant among them.
+    `js_distance`
+        Jensen-Shannon distance of the distributions of imputed and measured values (section 4.9): within each label, mean
+        over labels; without `labels_key` over all cells.
+    `coverage_50`, `coverage_80`, `coverage_95`
+        Fraction of measured values within the interval that ``tl.impute(n_samples=50, interval=...)`` gives for this
+        probability. NaN for the baselines, and where the model was not calibrated (`calibrate` of
+        :func:`jamie_sc.tl.integrate`).
+
+    By run there are also, for each of `pearson`, `auroc`, `rmse` and `js_distance`,
+
+    `pearson_knn`, `pearson_ridge`, ...
+        The same for the baselines; NaN, as the next, where fewer than `n_neighbors` pairs are left (or 3 for ridge).
+    `pearson_better`, ..., and `n_features`
+        Number of features that are imputed better than by the nearest neighbours, of how many.
+    `pearson_pvalue`, ...
+        Two-tailed binomial test of these numbers (section 4.9).
 
     Raises
     ------
     ValueError
         If no cells are left to train on or to test on, if `paired_fraction` is not between 0 and 1, or below 1 together with
-        `correspondence`, and as :func:`jamie_sc.tl.integrate` does.
+        `correspondence`, if `by` is no such word, or `"label"` without `labels_key`, and as :func:`jamie_sc.tl.integrate`
+        does.
 
     See Also
     --------
     jamie_sc.pl.alignment_scores : draw the scores over the fraction of cells that are paired.
+    jamie_sc.pl.feature_scores : draw the scores of each feature, against a baseline.
+
+    Notes
+    -----
+    Nothing is made of the held-out cells: what :func:`jamie_sc.pp.reduce` or :func:`jamie_sc.tl.match_cells` left in `mdata`
+    is made anew from the training cells. What you give by name you answer for: `use_rep` and `correspondence`.
+
+    Ridge regression predicts the target's standardised features from at most 100 principal components of the source, whose
+    features are prepared as for the default recipe's encoder: those that share a unit are not scaled, counts are logged. So
+    the difference to the model is what its network adds. The penalty is the one with the least error when each training
+    cell is left out in turn.
+
+    The fewer cells a label has, the larger its JS distances are by chance (:func:`jamie_sc.metrics.js_distance`): compare
+    methods, which share it, rather than labels.
 
     Examples
     --------
@@ -131,21 +178,22 @@ def evaluate(
     1             1.00  modality2  modality1       80
     2             0.25  modality1  modality2       20
     3             0.25  modality2  modality1       20
+
+    Feature by feature, against the baselines:
+
+    >>> scores = jsc.tl.evaluate(mdata, target="modality2", by="feature", params={"max_steps": 20})
+    >>> scores.groupby("method")["pearson"].count()
+    method
+    jamie    30
+    knn      30
+    ridge    30
+    Name: pearson, dtype: int64
     """
     data = read_modalities(mdata, modalities=kwargs.get("modalities"), layer=kwargs.get("layer"), at_least=2)
     names = [m.name for m in data]
-    directions = [(a, b) for a, b in permutations(names, 2) if source in (None, a) and target in (None, b)]
-    if not directions:
-        msg = f"There is nothing to impute from {source!r} to {target!r}. The modalities are {names}."
-        raise ValueError(msg)
-    for option, value in {"n_splits": n_splits, "n_neighbors": n_neighbors}.items():
-        if value < 1:
-            msg = f"{option} is {value}: at least 1 is needed."
-            raise ValueError(msg)
+    directions = _directions(names, source, target)
+    _check_options(mdata, names, by=by, labels_key=labels_key, n_splits=n_splits, n_neighbors=n_neighbors)
     fractions = _check_fractions(paired_fraction, kwargs.get("correspondence"))
-    if labels_key is not None:  # known to exist before anything is trained
-        for name in names:
-            obs_column(mdata, name, labels_key)
     complete = _complete_cells(mdata, data)
     generator = np.random.default_rng(rng)
     if test_cells is None:
@@ -154,11 +202,11 @@ def evaluate(
         splits = [_check_test_cells(pd.Index(test_cells), complete, names)]
     starts = _starts(generator, len(splits))
     runs = list(product(range(len(splits)), fractions))
-    rows = []
+    rows: list[dict[Any, Any]] = []
     for split, fraction in tqdm(runs, desc="trainings", disable=None if progress is None else not progress):
         test, start = splits[split], starts[split]
         known = complete.difference(test)
-        train = _training_cells(mdata, names, test, known, fraction, start)
+        train = _training_cells(mdata, data, test, known, fraction, start, fresh=kwargs.get("correspondence") is None)
         pairs = known[known.isin(train.obs_names)]
         started = perf_counter()
         integrate(train, rng=deepcopy(start), progress=False, key_added="evaluate", **kwargs)
@@ -166,12 +214,38 @@ def evaluate(
         model = from_state(train.uns["evaluate"]["model"])
         cells = {name: read_for_model(mdata, model, name) for name in {name for pair in directions for name in pair}}
         for a, b in directions:
-            scores = _score(
-                mdata, model, cells[a], cells[b], test=test, pairs=pairs, labels_key=labels_key, k=n_neighbors
-            )
-            done = {"split": split, "paired_fraction": fraction, "source": a, "target": b, "n_train": len(known)}
-            rows.append(done | scores | {"seconds": seconds})
+            seed = int(deepcopy(start).integers(2**31))
+            found = predict(mdata, model, cells[a], cells[b], test, pairs, labels_key, k=n_neighbors, seed=seed)
+            done = {"split": split, "paired_fraction": fraction, "source": a, "target": b}
+            if by == "run":
+                done |= {"n_train": len(known), "n_pairs": len(pairs), "n_test": len(test), "seconds": seconds}
+            rows += [done | row for row in SCORES[by](found)]
     return pd.DataFrame(rows)
+
+
+def _directions(names: list[str], source: str | None, target: str | None) -> list[tuple[str, str]]:
+    directions = [(a, b) for a, b in permutations(names, 2) if source in (None, a) and target in (None, b)]
+    if not directions:
+        msg = f"There is nothing to impute from {source!r} to {target!r}. The modalities are {names}."
+        raise ValueError(msg)
+    return directions
+
+
+def _check_options(mdata: MuData, names: list[str], *, by: str, labels_key: str | None, **at_least_1: int) -> None:
+    """Raise before anything is trained."""
+    if by not in SCORES:
+        msg = f"by is {by!r}: choose one of {list(SCORES)}."
+        raise ValueError(msg)
+    if by == "label" and labels_key is None:
+        msg = "by='label' needs labels_key=..., the obs column with the labels, such as cell types."
+        raise ValueError(msg)
+    for option, value in at_least_1.items():
+        if value < 1:
+            msg = f"{option} is {value}: at least 1 is needed."
+            raise ValueError(msg)
+    if labels_key is not None:
+        for name in names:
+            obs_column(mdata, name, labels_key)
 
 
 def _complete_cells(mdata: MuData, data: list[Modality]) -> pd.Index:
@@ -216,14 +290,33 @@ def _starts(generator: np.random.Generator, n_splits: int) -> list[np.random.Gen
 
 
 def _training_cells(
-    mdata: MuData, names: list[str], test: pd.Index, known: pd.Index, fraction: float, start: np.random.Generator
+    mdata: MuData,
+    data: list[Modality],
+    test: pd.Index,
+    known: pd.Index,
+    fraction: float,
+    start: np.random.Generator,
+    *,
+    fresh: bool,
 ) -> MuData:
-    """All cells but those held out, of which a fraction of those measured in all modalities stay paired."""
+    """All cells but those held out, of which a fraction of those measured in all modalities stay paired.
+
+    Nothing that was made of the cells held out is left: a reduction is made anew, and if `fresh` F̃ is not taken along.
+    """
     train = mdata[~mdata.obs_names.isin(test)]
     if fraction == 1:
-        return copy_of(train)
-    seed = deepcopy(start).integers(2**63, size=2)  # the same in each training of the split
-    return hide_pairs(train, names, cells=known, n_left=round(fraction * len(known)), rng=np.random.default_rng(seed))
+        train = copy_of(train)
+    else:
+        seed = deepcopy(start).integers(2**63, size=2)  # the same in each training of the split
+        n_left, names = round(fraction * len(known)), [m.name for m in data]
+        train = hide_pairs(train, names, cells=known, n_left=n_left, rng=np.random.default_rng(seed))
+    if fresh and is_inferred(train, INFERRED):
+        del train.obsp[INFERRED]
+    for m in data:
+        if (record := read_reduction(train, m.name, m.layer)) is not None:
+            same = {option: record["params"][option] for option in ("n_components", "clip")}
+            reduce(train, modalities=[m.name], layer=m.layer, own_units=bool((record["scale"] == 1).all()), **same)
+    return train
 
 
 def _splits(cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random.Generator) -> list[pd.Index]:
@@ -232,52 +325,3 @@ def _splits(cells: pd.Index, test_fraction: float, n_splits: int, rng: np.random
         msg = f"test_fraction={test_fraction} of {len(cells)} cells leaves {n_test} to test on: at least 2, and not all, are needed."
         raise ValueError(msg)
     return [cells[rng.permutation(len(cells))[:n_test]] for _ in range(n_splits)]
-
-
-def _score(
-    mdata: MuData,
-    model: Model,
-    source: Modality,
-    target: Modality,
-    *,
-    test: pd.Index,
-    pairs: pd.Index,
-    labels_key: str | None,
-    k: int,
-) -> dict[str, Any]:
-    """All scores of one direction; cells of both modalities are taken by name, in the same order."""
-
-    def cells(m: Modality, names: pd.Index) -> tuple[Any, NDArray[np.float32] | None]:
-        at = m.obs_names.get_indexer(names)
-        return m.X[at], None if m.rep is None else m.rep[at]
-
-    latents = [model.encode(m.name, *cells(m, test)) for m in (source, target)]
-    embedded = [model.embed(latent) for latent in latents]
-    measured, imputed = _dense(cells(target, test)[0]), model.decode(target.name, latents[0])
-    baseline = _nearest(cells(source, pairs)[0], cells(target, pairs)[0], cells(source, test)[0], k)
-    scores: dict[str, Any] = {"n_pairs": len(pairs), "n_test": len(test), "lta": np.nan}
-    if labels_key is not None:
-        labels = [obs_column(mdata, m.name, labels_key).loc[test].astype(str).to_numpy() for m in (source, target)]
-        scores["lta"] = metrics.label_transfer_accuracy(*embedded, *labels)
-    scores["foscttm"] = metrics.foscttm(*embedded)
-    for name, metric in (("pearson", metrics.pearson), ("auroc", metrics.auroc)):
-        ours = metric(measured, imputed)
-        scores |= {name: np.nanmean(ours), f"{name}_knn": np.nan, f"{name}_better": np.nan, f"{name}_pvalue": np.nan}
-        if baseline is not None:
-            theirs = metric(measured, baseline)
-            test_of = metrics.sign_test(ours, theirs)
-            scores |= {f"{name}_knn": np.nanmean(theirs), f"{name}_better": test_of.n_better}
-            scores[f"{name}_pvalue"] = test_of.pvalue
-    return scores | {"n_features": measured.shape[1]}
-
-
-def _nearest(X: Any, Y: Any, X_new: Any, k: int) -> NDArray | None:
-    """The paper's baseline: average of the k nearest training cells, in the source's standardised features."""
-    if X.shape[0] < k:
-        return None
-    scaler = StandardScaler(with_mean=False).fit(X)
-    return KNeighborsRegressor(k).fit(scaler.transform(X), _dense(Y)).predict(scaler.transform(X_new))
-
-
-def _dense(X: Any) -> NDArray[np.float32]:
-    return X.toarray() if hasattr(X, "toarray") else X

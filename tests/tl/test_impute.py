@@ -91,6 +91,120 @@ def test_one_draw_has_no_sd(trained, unchanged, n_samples):
         jsc.tl.impute(trained, source="rna", target="adt", n_samples=n_samples)
 
 
+@pytest.fixture
+def layers():
+    """Impute adt from rna with draws and an interval; the layers written by the end of their names, and the measured values."""
+
+    def impute(mdata, interval, **options):
+        jsc.tl.impute(mdata, source="rna", target="adt", n_samples=20, interval=interval, **options)
+        adt = mdata["adt"]
+        ends = {end: adt.layers[f"jamie_from_rna{end}"] for end in ("", "_sd", "_lower", "_upper")}
+        return ends, adt.X
+
+    return impute
+
+
+def test_an_interval_writes_its_bounds(trained, layers, contents):
+    before = contents(copy_of(trained))
+    found, measured = layers(trained, 0.8)
+    after = contents(trained)
+    for end in found:
+        del after["adt"]["layers"][f"jamie_from_rna{end}"]
+    np.testing.assert_equal(after, before)
+    lacks = ~trained["adt"].obs_names.isin(trained["rna"].obs_names)
+    for values in found.values():
+        assert values.dtype == np.float32
+        assert values.shape == measured.shape
+        np.testing.assert_array_equal(np.isnan(values), np.broadcast_to(lacks[:, None], values.shape))
+    lower, upper, middle = (found[end][~lacks] for end in ("_lower", "_upper", ""))
+    assert (lower < middle).all()
+    assert (middle < upper).all()
+
+
+def test_bounds_and_sd_are_those_of_the_calibration(trained, layers):
+    found, _ = layers(trained, 0.6, rng=4)
+    model, rna = model_of(trained), trained["rna"]
+    calibration = model.calibrations["rna", "adt"]
+    seed = int(np.random.default_rng(4).integers(2**31))
+    mean, sd = model.sample("rna", "adt", rna.X, n_samples=20, seed=seed)
+    lower, upper = calibration.interval(mean, sd, level=0.6)
+    expected = {"": mean, "_sd": calibration.predicted_sd(mean, sd), "_lower": lower, "_upper": upper}
+    for end, values in expected.items():
+        frame = pd.DataFrame(values, rna.obs_names).reindex(trained["adt"].obs_names)
+        np.testing.assert_allclose(found[end], frame, rtol=1e-4, atol=1e-5, err_msg=end)
+
+
+def test_sd_is_half_the_80_percent_interval(trained, layers):
+    """Over the 90th percentile of the normal distribution; these values may be negative, so there is no floor."""
+    assert trained["adt"].X.min(axis=0).max() < 0
+    found, _ = layers(trained, 0.8)
+    np.testing.assert_allclose(found["_sd"], (found["_upper"] - found["_lower"]) / 2 / 1.2816, rtol=1e-3)
+    np.testing.assert_allclose(found[""], (found["_upper"] + found["_lower"]) / 2, atol=1e-4)
+
+
+def test_sd_does_not_depend_on_the_interval(trained, layers):
+    jsc.tl.impute(trained, source="rna", target="adt", n_samples=20)
+    without = trained["adt"].layers["jamie_from_rna_sd"]
+    assert "jamie_from_rna_lower" not in trained["adt"].layers
+    widths = []
+    for interval in (0.1, 0.5, 0.85, 0.99):
+        found, _ = layers(trained, interval)
+        np.testing.assert_array_equal(found["_sd"], without)
+        widths.append(found["_upper"] - found["_lower"])
+    for narrow, wide in zip(widths[:-1], widths[1:], strict=True):
+        known = ~np.isnan(narrow)
+        assert (narrow[known] <= wide[known]).all()
+        assert narrow[known].mean() < wide[known].mean()
+
+
+def test_no_bound_below_zero_of_what_is_never_negative(mdata, quick, layers):
+    mdata["adt"].X = np.abs(mdata["adt"].X)
+    mdata["adt"].X[:, 0] -= 1
+    jsc.tl.integrate(mdata, **quick)
+    found, measured = layers(mdata, 0.99)
+    known = ~np.isnan(found["_lower"][:, 0])
+    lower, upper = found["_lower"][known], found["_upper"][known]
+    assert measured[:, 0].min() < 0
+    assert (lower[:, 0] < 0).any()
+    assert (lower[:, 1:] == 0).any()
+    assert (lower[:, 1:] >= 0).all()
+    assert (upper[:, 1:] >= 0).all()
+
+
+def test_bounds_of_cells_that_are_added_and_of_features_in_another_order(trained, edit, layers):
+    found, _ = layers(copy_of(trained), 0.8)
+    expected = pd.DataFrame(found["_upper"], trained["adt"].obs_names, trained["adt"].var_names).dropna()
+    edit(trained, adt=trained["adt"][:, [7, 2]].copy())
+    layers(trained, 0.8, extend=True)
+    adt = trained["adt"]
+    assert (adt[adt.obs["jamie_imputed"]].layers["jamie_from_rna_upper"] > 0).any()
+    assert np.isnan(adt.layers["jamie_from_rna_upper"]).all(axis=1).sum() == 16  # measured, without the source
+    got = adt.to_df("jamie_from_rna_upper").loc[expected.index, ["adt7", "adt2"]]
+    pd.testing.assert_frame_equal(got, expected[["adt7", "adt2"]], check_names=False, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"interval": 0.8}, "interval=0.8 takes draws: give n_samples too"),
+        ({"interval": 80, "n_samples": 5}, "above 0 and at most 0.99, not 80"),
+        ({"interval": 0, "n_samples": 5}, "above 0 and at most 0.99, not 0"),
+        ({"interval": 1.0, "n_samples": 5}, "above 0 and at most 0.99, not 1.0"),
+    ],
+)
+def test_intervals_that_cannot_be(trained, unchanged, asked, message):
+    with unchanged(trained), pytest.raises(ValueError, match=message):
+        jsc.tl.impute(trained, source="rna", target="adt", **asked)
+
+
+def test_no_draws_of_a_model_that_was_not_calibrated(mdata, quick, unchanged):
+    jsc.tl.integrate(mdata, calibrate=False, **quick)
+    message = r"not calibrated for imputing 'adt' from 'rna'.*integrate\(mdata, calibrate=True\).*40 cells.*Leave n_samples out"
+    with unchanged(mdata), pytest.raises(ValueError, match=message):
+        jsc.tl.impute(mdata, source="rna", target="adt", n_samples=5, interval=0.8)
+    jsc.tl.impute(mdata, source="rna", target="adt")
+
+
 # Cells that lack the target -----------------------------------------------------------------------------------------
 
 
