@@ -328,3 +328,7 @@ def _make_room(grid: NDArray[np.object_]) -> None:
         legend.set_in_layout(False)
     fig.set_figwidth(fig.get_figwidth() + sum(widths))
     fig.get_layout_engine().set(rect=(0, 0, 1 - widths[-1] / fig.get_figwidth(), 1))
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # panels stay where they are now, and a tight bounding box may count the legends
+    for legend in filter(None, legends[-1]):
+        legend.set_in_layout(True)

@@ -93,22 +93,18 @@ def calibrate(
 def _held_out(
     data: Sequence[Modality], pairs: Mapping[tuple[int, int], NDArray[np.intp]], rng: np.random.Generator
 ) -> list[NDArray[np.bool_]]:
-    """For each modality, which of its cells to hold out: a fifth of all, and as much of each two modalities' pairs."""
-    held = [np.zeros(m.n_obs, dtype=bool) for m in data]
+    """For each modality, which of its cells to hold out: a fifth of all, and of each two modalities' pairs."""
     rows = {(a, b): data[a].rows[found[:, 0]] for (a, b), found in pairs.items()}
     every = np.unique(np.concatenate(list(rows.values())))
     chosen = rng.permutation(every)[: min(round(HELD_OUT * len(every)), MOST_CELLS)]
-    for (a, b), found in pairs.items():
-        drawn = found[np.isin(rows[a, b], chosen)]
-        held[a][drawn[:, 0]] = held[b][drawn[:, 1]] = True
-    for (a, b), found in pairs.items():  # those that few cells have
-        n = min(max(round(HELD_OUT * len(found)), MIN_CELLS), MOST_CELLS)
-        out = held[a][found[:, 0]] & held[b][found[:, 1]]
-        more = found[rng.permutation(np.flatnonzero(~out))[: max(n - out.sum(), 0)]]
-        held[a][more[:, 0]] = held[b][more[:, 1]] = True
+    for there in rows.values():  # more of those that few cells have
+        n = min(max(round(HELD_OUT * len(there)), MIN_CELLS), MOST_CELLS)
+        left = rng.permutation(there[~np.isin(there, chosen)])
+        chosen = np.append(chosen, left[: max(n - np.isin(there, chosen).sum(), 0)])
+    held = [np.zeros(m.n_obs, dtype=bool) for m in data]
     for (a, b), found in pairs.items():  # a cell goes in all of its modalities
-        out = held[a][found[:, 0]] | held[b][found[:, 1]]
-        held[a][found[out, 0]] = held[b][found[out, 1]] = True
+        out = found[np.isin(rows[a, b], chosen)]
+        held[a][out[:, 0]] = held[b][out[:, 1]] = True
     return held
 
 

@@ -403,3 +403,14 @@ def test_number_of_threads_stays(trained, monkeypatch):
 def _like_numba(cells, n_threads):
     threadpool_limits(n_threads, "openmp")
     cells.obsm["X_umap"] = cells.obsm["X_pca"][:, :2]
+
+
+def test_a_tight_figure_holds_the_legend(trained):
+    """As notebooks and `savefig(bbox_inches="tight")` cut it."""
+    axes = jsc.pl.embedding(trained, spaces=["rna", "adt"], color="cell_type", basis="pca", show=False)
+    figure = axes[-1].figure
+    figure.draw_without_rendering()
+    legend = axes[-1].get_legend().get_window_extent().width
+    edge = axes[-1].get_legend().get_window_extent().x1 / figure.dpi
+    assert legend > 0
+    assert figure.get_tightbbox().x1 >= edge - 1e-6
