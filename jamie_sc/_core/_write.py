@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def own(mdata: MuData) -> None:
     """Turn a view into a MuData of its own, as its first writing does; one that is no view stays as it is."""
     if mdata.is_view:
-        with no_pull():
+        with no_pull(mdata):
             mdata.obs = mdata.obs  # the setter copies the view first
 
 
@@ -140,7 +140,7 @@ def extend_modality(
         new.obs[IMPUTED_FLAG] = new.obs[IMPUTED_FLAG].astype(bool)
         if isinstance(old.X, sp.csc_matrix | sp.csc_array):  # concat made it CSR
             new.X = new.X.tocsc()
-    with no_pull():
+    with no_pull(mdata):
         mdata.mod[modality] = new
         mdata.update()
 

@@ -88,29 +88,32 @@ def correlation(
     chosen = chosen if columns is None else chosen[:, columns]
     dense = chosen.toarray() if sp.issparse(other.X) else chosen
     measured = _unit(dense.astype(np.float64))
+    at: tuple[Any, ...] = (data.X[rows], None if data.rep is None else data.rep[rows])
+    noise = 1e-4 * model.decode(target, model.encode(data.name, *at), columns).std(axis=0)  # of sums of float32
 
     def parts(latent: NDArray[np.float32]) -> NDArray[np.float64]:
         imputed = model.decode(target, latent, columns).reshape(-1, len(rows), len(names))
-        x = _unit(imputed.astype(np.float64), axis=1)
+        x = _unit(imputed.astype(np.float64), axis=1, noise=noise)
         r = (x * measured).mean(axis=1, keepdims=True)
         return (r + x * measured - r * (x**2 + measured**2) / 2).mean(axis=2)
 
     return CellScore(rows, parts, len(names), n_targets=len(names))
 
 
-def _unit(values: NDArray[np.float64], axis: int = 0) -> NDArray[np.float64]:
-    """Standardised over cells; zero where nothing varies."""
+def _unit(values: NDArray[np.float64], axis: int = 0, noise: float | NDArray[np.float32] = 0) -> NDArray[np.float64]:
+    """Standardised over cells; zero where nothing varies by more than `noise`."""
     centred = values - values.mean(axis=axis, keepdims=True)
     sd = centred.std(axis=axis, keepdims=True)
-    scale = np.abs(values).max(axis=axis, keepdims=True)
-    return np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 1e-6 * scale)
+    varies = (sd > noise) & (np.ptp(values, axis=axis, keepdims=True) > 0)
+    return np.divide(centred, sd, out=np.zeros_like(centred), where=varies)
 
 
 def _wanted(data: Modality, cells: Sequence[str] | None, able: NDArray[np.bool_], what: str) -> NDArray[np.intp]:
     """Rows of the cells to score: those named, or all that have what it takes."""
     if cells is None:
         return np.flatnonzero(able)
-    if len(cells) < 2:
+    if isinstance(cells, str) or len(cells) < 2:
+        cells = [cells] if isinstance(cells, str) else cells
         msg = f"cells holds {len(cells)} names: a score takes two cells at least."
         raise ValueError(msg)
     names = pd.Index(cells)

@@ -300,9 +300,10 @@ def _table(
 def _statistics(whole: NDArray[np.float64], parts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean, standard error and p-value of the loss, for each trial, (trials, 3)."""
     lost = whole - parts
-    with np.errstate(divide="ignore", invalid="ignore"):  # all cells lose the same: there is nothing to test
-        pvalue = stats.ttest_1samp(lost, 0, axis=1, alternative="greater").pvalue
-    pvalue = np.where(np.ptp(lost, axis=1) > 0, pvalue, np.where(lost[:, 0] > 0, 0.0, 1.0))
+    pvalue = np.where(lost[:, 0] > 0, 0.0, 1.0)  # of all cells that lose the same
+    varies = np.ptp(lost, axis=1) > 0
+    if varies.any():
+        pvalue[varies] = stats.ttest_1samp(lost[varies], 0, axis=1, alternative="greater").pvalue
     return np.stack([parts.mean(axis=1), stats.sem(parts, axis=1), pvalue], axis=1)
 
 

@@ -161,3 +161,39 @@ def test_a_feature_of_spread_one_is_centred_with_the_others():
     X[:, 0] = np.tile([4, 6], 25)
     reducer = Reducer.fit(X.astype(np.float32), n_components=3)
     np.testing.assert_allclose(reducer.features(X.astype(np.float32)).mean(axis=0), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"standardize": False}, {"log": True}, {"log": True, "standardize": False}, {"denoise": True}],
+    ids=lambda options: "-".join(options) or "standardised",
+)
+def test_axes_lead_from_features_to_components(counts, form, options):
+    """transform(X) = (features(X) - average) axes', shrinkage and clipping included."""
+    X = form(counts)
+    reducer = Reducer.fit(X, n_components=6, clip=1.5, **options)
+    got = (reducer.features(X) - reducer.average) @ reducer.axes.T
+    np.testing.assert_allclose(got, reducer.transform(X), rtol=1e-4, atol=1e-3)
+    assert reducer.axes.shape == (6, 40)
+    assert np.isclose(reducer.shrinkage, 1).all() != ("denoise" in options)
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix, sp.csc_matrix])
+@pytest.mark.parametrize("options", [{}, {"log": True, "standardize": False}], ids=["standardised", "logged"])
+def test_columns_are_some_of_the_features(counts, form, options):
+    """A cell's total is that of all features, whichever are asked for."""
+    reducer = Reducer.fit(counts, n_components=6, clip=2.0, **options)
+    columns = np.array([7, 3, 7])
+    got = reducer.scaled(reducer.logged(form(counts)), columns)
+    assert isinstance(got, np.ndarray)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, reducer.features(counts)[:, columns], rtol=1e-6)
+
+
+def test_average_is_what_features_are_for_the_mean_of_the_cells(counts):
+    for options in ({}, {"standardize": False}, {"log": True, "standardize": False}):
+        reducer = Reducer.fit(counts, n_components=6, **options)
+        np.testing.assert_allclose(reducer.features(counts).mean(axis=0), reducer.average, atol=1e-4)
+    assert (reducer.average > 0).all()
+    np.testing.assert_array_equal(Reducer.fit(counts, n_components=6).average, 0)
