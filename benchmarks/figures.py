@@ -133,7 +133,9 @@ class Report:
         self.js_distances(everything, query)
         shown = [ax.get_title().split("JS distance ")[1] for ax in axes if "JS distance " in ax.get_title()]
         self.numbers["JS distance of the two features shown"] = ", ".join(shown)
-        scores = jsc.tl.evaluate(mdata, **given, by="feature", test_cells=list(query.obs_names), progress=False)
+        scores = jsc.tl.evaluate(
+            mdata, **given, by="feature", test_cells=list(query.obs_names), calibrate=False, progress=False
+        )
         for metric, name in (("pearson", "Pearson"), ("auroc", "AUROC")):
             self.save(f"f_{metric}", jsc.pl.feature_scores(scores, metric=metric, show=False))
             ours, knn = (scores[scores["method"] == m][metric].to_numpy() for m in ("jamie", "knn"))
