@@ -96,6 +96,7 @@ class Model(ABC):
         *,
         inferred: Correspondence | None = None,
         reducers: Mapping[str, Reducer] | None = None,
+        prepared: Sequence[FittedModality] | None = None,
         seed: int = 0,
         device: str = "auto",
         progress: bool | None = None,
@@ -103,7 +104,8 @@ class Model(ABC):
         """Train on modalities whose cells correspond as the sparse matrices F^ab, one for each two modalities a < b, say.
 
         `inferred` says where cells without a partner there may have theirs: (cells of a, cells of b), rows sum to 1; for
-        (a, b), for (b, a) or for both.
+        (a, b), for (b, a) or for both. `prepared` are the modalities of another model like this one: what it made of the
+        features, to be used again.
         """
 
     @abstractmethod

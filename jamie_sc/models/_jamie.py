@@ -354,6 +354,7 @@ class JAMIE(Model):
         *,
         inferred: Correspondence | None = None,
         reducers: Mapping[str, Reducer] | None = None,
+        prepared: Sequence[FittedModality] | None = None,
         seed: int = 0,
         device: str = "auto",
         progress: bool | None = None,
@@ -362,7 +363,7 @@ class JAMIE(Model):
         if (msg := self.what_is_missing(data, correspondence, inferred)) is not None:
             raise ValueError(msg)
         config, rng = self.config, np.random.default_rng(seed)
-        self.modalities = tuple(self._prepare(m, (reducers or {}).get(m.name), seed) for m in data)
+        self.modalities = tuple(prepared or (self._prepare(m, (reducers or {}).get(m.name), seed) for m in data))
         place = resolve_device(device)
         x = [torch.from_numpy(self.inputs(d.name, d.X, d.rep)).to(place) for d in data]
         y = [torch.from_numpy(self._targets(m, d.X)).to(place) for m, d in zip(self.modalities, data, strict=True)]

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from .._core._modalities import Modality
     from .._core._pairing import Correspondence
     from ..models._base import Model
-    from ..models._reducers import Reducer
 
 HELD_OUT = 0.2
 """Fraction of the pairs that the second training does without."""
@@ -42,15 +41,14 @@ def calibrate(
     F: Correspondence,
     inferred: Correspondence,
     *,
-    reducers: Mapping[str, Reducer],
     seed: int,
     device: str,
     progress: bool | None,
 ) -> dict[tuple[str, str], Calibration]:
     """For each source and target with enough pairs, the errors of a model like this one on cells it did not see.
 
-    It is trained for half as many steps, 250 at least: on the motor cortex and on bone marrow its imputations are off by as much, within two
-    per cent.
+    It has the same principal components, and is trained for half as many steps, 250 at least: on the motor cortex and on bone
+    marrow its imputations are off by as much, within two per cent.
     """
     rng = np.random.default_rng([seed, 1])
     pairs = {ab: sure for ab, block in F.items() if len(sure := sure_pairs(block)) >= FEWEST_PAIRS}
@@ -68,7 +66,7 @@ def calibrate(
     steps = min(model.history.step[-1], max(model.history.step[-1] // 2, FEWEST_STEPS))
     second = type(model)(**asdict(model.config) | {"max_steps": steps})
     fit_seed, draw_seed = (int(s) for s in rng.integers(2**31, size=2))
-    how: dict[str, Any] = {"reducers": reducers, "seed": fit_seed, "device": device, "progress": progress}
+    how: dict[str, Any] = {"prepared": model.modalities, "seed": fit_seed, "device": device, "progress": progress}
     try:
         second.fit(train, F_kept, inferred=inferred_kept, **how)
     except (KeyboardInterrupt, FloatingPointError):

@@ -93,8 +93,8 @@ def integrate(
     calibrate
         Also learn how sure imputed values are, which ``tl.impute(n_samples=...)`` needs: a second model is trained for
         half as many steps, 250 at least, without a fifth of the cells measured in two modalities (at most 500), and its
-        errors there are kept with the first one, which stays as it is. It takes half as long again, or, below 700 cells,
-        up to twice as long. Default: yes, but not with the paper's recipe; two modalities with fewer than 40 such cells are
+        errors there are kept with the first one, which stays as it is. Training takes half as long again, or, below 700
+        cells, up to twice as long; features are not reduced again. Default: yes, but not with the paper's recipe; two modalities with fewer than 40 such cells are
         left out.
     device
         `"auto"` takes CUDA or MPS where there is one, else the CPU; or a name that torch knows, such as `"cuda:1"`.
@@ -177,8 +177,8 @@ def integrate(
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
     infer_missing = partial(infer, reducers=reducers, rng=np.random.default_rng(seed), progress=progress)
     ordered, F, inferred = _correspondence(mdata, data, correspondence, infer_missing)
-    how: dict[str, Any] = {"reducers": reducers, "seed": seed, "device": device, "progress": progress}
-    fitted.fit(ordered, F, inferred=inferred, **how)
+    how: dict[str, Any] = {"seed": seed, "device": device, "progress": progress}
+    fitted.fit(ordered, F, inferred=inferred, reducers=reducers, **how)
     calibrate = recipe != "paper" if calibrate is None else calibrate
     if calibrate and not fitted.history.interrupted:
         fitted.calibrations = held_out_errors(fitted, ordered, F, inferred, **how)

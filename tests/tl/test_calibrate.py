@@ -72,19 +72,17 @@ def assert_same_calibrations(first, second):
 # The second training ------------------------------------------------------------------------------------------------
 
 
-def test_it_never_sees_the_cells_it_is_judged_on(mdata, quick, fits, samples):
+def test_it_is_not_trained_on_the_cells_it_is_judged_on(mdata, quick, fits, samples):
     jsc.tl.integrate(mdata, **quick)
     held = held_out(fits)
     assert held["rna"] == held["adt"] < set(mdata["rna"].obs_names) & set(mdata["adt"].obs_names)
     assert len(held["rna"]) == 10  # a fifth of 48, and 10 at least
-    (_, all_of, _, _), (second, kept, F, options) = fits
+    (first, all_of, _, _), (second, kept, F, options) = fits
+    assert second.modalities is first.modalities  # principal components are those of all cells
     for name, m in kept.items():
         rows = {tuple(row) for row in m.X}
         assert len(rows) == m.n_obs == all_of[name].n_obs - 10
         assert not rows & {tuple(row) for row in mdata[name][list(held[name])].X}
-        fitted = second.modality(name)
-        np.testing.assert_allclose(fitted.inputs.mean, m.X.mean(axis=0), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(fitted.outputs.mean, m.X.mean(axis=0), rtol=1e-4, atol=1e-5)
     assert {name: m.shape for name, m in F.items()} == {(0, 1): (54, 54)}
     assert F[0, 1].sum() == 38
     assert all(block.shape == (54, 54) for block in options["inferred"].values())
