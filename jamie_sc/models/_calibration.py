@@ -56,7 +56,7 @@ class Calibration:
         n, errors = len(measured), np.abs(measured - imputed)
         signs = np.stack([imputed, draws_sd])
         mean, sd = signs.mean(axis=1), signs.std(axis=1)
-        Z = _standardized(signs, mean, sd)
+        Z = (signs - mean[:, None]) / np.where(sd > 0, sd, 1)[:, None]
         error = errors.mean(axis=0)
         # ridge regression of the error on both signs, feature by feature: (Z'Z + prior)^-1 Z'e
         gram = np.einsum("anp,bnp->pab", Z, Z) + PRIOR_CELLS * np.eye(2)
@@ -75,9 +75,11 @@ class Calibration:
     ) -> NDArray[np.float32]:
         """Mean absolute error to expect of each value, (n, p)."""
         columns = slice(None) if features is None else features
-        Z = _standardized(np.stack([imputed, draws_sd]), self.mean[:, columns], self.sd[:, columns])
-        error = self.error[columns]
-        return np.clip(error + (self.slope[:, None, columns] * Z).sum(axis=0), error / REACH, error * REACH)
+        error, gain = self.error[columns], (self.slope / np.where(self.sd > 0, self.sd, 1))[:, columns]
+        expected = gain[0] * imputed  # as few matrices as it takes: they may be large
+        expected += gain[1] * draws_sd
+        expected += error - (gain * self.mean[:, columns]).sum(axis=0)
+        return np.clip(expected, error / REACH, error * REACH, out=expected)
 
     def interval(
         self,
@@ -120,8 +122,3 @@ class Calibration:
     def from_arrays(cls, arrays: Mapping[str, NDArray]) -> Self:
         """What `arrays` gave."""
         return cls(**{f.name: np.asarray(arrays[f.name]) for f in fields(cls)})
-
-
-def _standardized(values: NDArray[np.float32], mean: NDArray, sd: NDArray) -> NDArray[np.float32]:
-    """Values, (2, n, p), in standard deviations from the mean; zero where nothing varies."""
-    return (values - mean[:, None]) / np.where(sd > 0, sd, 1)[:, None]

@@ -94,8 +94,8 @@ def integrate(
         Also learn how sure imputed values are, which ``tl.impute(n_samples=...)`` needs: a second model is trained for
         half as many steps, 250 at least, without a fifth of the cells measured in two modalities (at most 500), and its
         errors there are kept with the first one, which stays as it is. Training takes half as long again, or, below 700
-        cells, up to twice as long; features are not reduced again. Default: yes, but not with the paper's recipe; two modalities with fewer than 40 such cells are
-        left out.
+        cells, up to twice as long; features are not reduced again. Default: yes, but not with the paper's recipe; two
+        modalities with fewer than 40 such cells are left out.
     device
         `"auto"` takes CUDA or MPS where there is one, else the CPU; or a name that torch knows, such as `"cuda:1"`.
     rng
