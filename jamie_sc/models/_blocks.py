@@ -128,3 +128,24 @@ class Road(nn.Module):
         if self.write is None:
             return torch.cat(outputs, dim=1)
         return self.write(sum(outputs[1:], start=outputs[0]) / len(outputs))
+
+
+class Moments:
+    """Mean and standard deviation of what is added, a few at a time (Chan, Golub and LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.mean = torch.zeros(())
+        self._squares = torch.zeros(())
+
+    def add(self, values: torch.Tensor) -> None:
+        """Add the first dimension's entries."""
+        k, mean = len(values), values.mean(0)
+        step = mean - self.mean
+        self._squares = self._squares + (values - mean).square().sum(0) + step.square() * (self.n * k / (self.n + k))
+        self.n += k
+        self.mean = self.mean + step * (k / self.n)
+
+    def sd(self) -> torch.Tensor:
+        """Of those added, with n - 1 in the denominator."""
+        return (self._squares / (self.n - 1)).sqrt()

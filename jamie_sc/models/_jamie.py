@@ -17,7 +17,7 @@ from .._core._pairing import rows_to_one
 from .._logging import logger
 from ._base import FittedModality, History, Model
 from ._batches import Batches, Links
-from ._blocks import MLP, Dropout, Road, affine, one_member
+from ._blocks import MLP, Dropout, Moments, Road, affine, one_member
 from ._reducers import Reducer, default_n_components
 from ._train import Patience, resolve_device, seeded, train
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 CHUNK = 4096
 """Cells that are encoded or decoded at once."""
+CHUNK_VALUES = 2**23
+"""Values of features that are drawn at once: 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -505,23 +507,29 @@ class JAMIE(Model):
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Mean and standard deviation of decoded draws from the posterior (Equation 2)."""
-        m, k = self._find(target)
-        columns = slice(None) if features is None else features
-        means, sds = [], []
+        write, k = self._write(target, features), self._find(target)[1]
         generator = torch.Generator(self._device).manual_seed(seed)
+        means, sds = [], []
         for mean, log_variance in self._posteriors(source, self.inputs(source, X, rep)):
-            average: Any = np.float32(0)  # Welford's running moments: one draw in memory
-            squares: Any = np.float32(0)
-            for draw in range(1, n_samples + 1):
-                noise = torch.randn(mean.shape, generator=generator, device=mean.device)
-                scores = self.network.decoders[k](mean + noise * (0.5 * log_variance).exp()).mean(0).T
-                values = m.outputs.inverse(scores.cpu().numpy() * self._unit(m.outputs), columns)
-                step = values - average
-                average = average + step / np.float32(draw)
-                squares = squares + step * (values - average)
-            means.append(average)
-            sds.append(np.sqrt(squares / np.float32(n_samples - 1)))
+            n, sd = mean.shape[2], (0.5 * log_variance).exp()
+            moments = Moments()
+            for draws in gen_batches(n_samples, max(1, min(CHUNK // n, CHUNK_VALUES // (n * write.out_features)))):
+                noise = (
+                    torch.randn(mean.shape, generator=generator, device=mean.device)
+                    for _ in range(draws.stop - draws.start)
+                )
+                z = torch.cat([mean + sd * e for e in noise], dim=2)
+                moments.add(write(self.network.decoders[k](z).mean(0).T).unflatten(0, (-1, n)))
+            means.append(moments.mean.cpu().numpy())
+            sds.append(moments.sd().cpu().numpy())
         return np.concatenate(means), np.concatenate(sds)
+
+    def _write(self, target: str, features: NDArray[np.intp] | None) -> nn.Linear:
+        """The way back from what the decoder predicts to features."""
+        m = self.modality(target)
+        columns = slice(None) if features is None else features
+        loadings = (m.outputs.components[:, columns] * m.outputs.scale[columns]).T * self._unit(m.outputs)
+        return affine(loadings, m.outputs.mean[columns]).to(self._device)
 
     def joint(self, latents: Mapping[str, tuple[NDArray[np.intp], NDArray[np.float32]]], n: int) -> NDArray[np.float32]:
         """Equation 3 for one cell: its modalities' latents, weighted by exp(w); NaN for a cell that has none."""
@@ -542,12 +550,10 @@ class JAMIE(Model):
         encoders = [one_member(self.network.encoders[a], i, n_out=g) for i in members]  # the mean comes first
         if target is None:
             return Road(read, encoders)
-        m, b = self._find(target)
-        columns = slice(None) if features is None else features
-        loadings = (m.outputs.components[:, columns] * m.outputs.scale[columns]).T * self._unit(m.outputs)
+        b = self._find(target)[1]
         decoders = [one_member(self.network.decoders[b], i) for i in members]
         both = [nn.Sequential(*encoder, *decoder) for encoder, decoder in zip(encoders, decoders, strict=True)]
-        return Road(read, both, affine(loadings, m.outputs.mean[columns]))
+        return Road(read, both, self._write(target, features).cpu())
 
     @torch.inference_mode()
     def _posteriors(self, modality: str, inputs: NDArray[np.float32]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -39,12 +39,9 @@ class CellScore:
 
 
 def label_transfer(
-    mdata: MuData, model: Model, data: Modality, target: str, labels_key: str | None, cells: Sequence[str] | None
+    mdata: MuData, model: Model, data: Modality, target: str, labels_key: str, cells: Sequence[str] | None
 ) -> CellScore:
     """Label transfer accuracy (section 4.9): a cell's part is 1 if its label is told, else 0."""
-    if labels_key is None:
-        msg = "metric='lta' asks how well labels are told: give labels_key=, the obs column with cell types."
-        raise ValueError(msg)
     other = read_for_model(mdata, model, target)
     labels, known = (obs_column(mdata, m.name, labels_key).loc[m.obs_names] for m in (data, other))
     at = known.notna().to_numpy()

@@ -193,7 +193,7 @@ class _Outputs:
         progress: bool | None,  # noqa: FBT001
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """SHAP values and base values."""
-        from ..models._shapley import shapley_values
+        from ..models._shapley import shapley_values  # torch is imported on first use
 
         road = self.model.road(self.source, self.target, self.columns)
         return shapley_values(road, cells, background, head=self.head, progress=progress)

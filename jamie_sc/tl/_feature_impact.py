@@ -168,19 +168,12 @@ def feature_impact(
     data = read_for_model(mdata, model, source)
     target = target or _other(model, source)
     metric = metric or ("lta" if labels_key is not None else "pearson")
-    if metric == "lta":
-        if features is not None:
-            msg = "features= are those imputed for metric='pearson'; label transfer accuracy takes none."
-            raise ValueError(msg)
-        score = label_transfer(mdata, model, data, target, labels_key, cells)
-    elif metric == "pearson":
-        if labels_key is not None:
-            msg = "labels_key= is for metric='lta'; a correlation takes none."
-            raise ValueError(msg)
-        score = correlation(mdata, model, data, target, near if features is None else features, cells)
-    else:
-        msg = f"metric is 'lta' or 'pearson', not {metric!r}."
-        raise ValueError(msg)
+    _check_metric(metric, labels_key, features)
+    score = (
+        label_transfer(mdata, model, data, target, str(labels_key), cells)
+        if metric == "lta"
+        else correlation(mdata, model, data, target, near if features is None else features, cells)
+    )
     generator = np.random.default_rng(rng)
     named = _sets(mdata, data, sets, near, target, windows)
     if keep and named is None:
@@ -198,16 +191,20 @@ def feature_impact(
             table[["random_score", "random_sd"]] = random
 
     mdata = copy_of(mdata) if copy else mdata
+    params = {
+        "integration": slots.uns,
+        "source": source,
+        "target": target,
+        "metric": metric,
+        "keep": keep,
+        "background": str(background),
+        "of_sets": named is not None,
+        "n_cells": len(score.rows),
+        "n_targets": score.n_targets,
+    }
     given = {"labels_key": labels_key, "near": near}
     record: dict[str, Any] = {
-        "params": {"integration": slots.uns, "source": source, "target": target, "metric": metric, "keep": keep}
-        | {
-            "background": str(background),
-            "of_sets": named is not None,
-            "n_cells": len(score.rows),
-            "n_targets": score.n_targets,
-        }
-        | {option: value for option, value in given.items() if value is not None},
+        "params": params | {option: value for option, value in given.items() if value is not None},
         "baseline": baseline,
         "baseline_sd": baseline_sd,
         "table": {column: table[column].to_numpy() for column in table},
@@ -234,6 +231,22 @@ def _other(model: Model, source: str) -> str:
         msg = f"Which modality is compared with {source!r}? Give target=, one of {others}."
         raise ValueError(msg)
     return others[0]
+
+
+def _check_metric(metric: str, labels_key: str | None, features: str | Sequence[str] | None) -> None:
+    """Raise where what is given does not go with the metric."""
+    if metric not in ("lta", "pearson"):
+        msg = f"metric is 'lta' or 'pearson', not {metric!r}."
+        raise ValueError(msg)
+    if metric == "lta" and labels_key is None:
+        msg = "metric='lta' asks how well labels are told: give labels_key=, the obs column with cell types."
+        raise ValueError(msg)
+    if metric == "lta" and features is not None:
+        msg = "features= are those imputed for metric='pearson'; label transfer accuracy takes none."
+        raise ValueError(msg)
+    if metric == "pearson" and labels_key is not None:
+        msg = "labels_key= is for metric='lta'; a correlation takes none."
+        raise ValueError(msg)
 
 
 # What is replaced ---------------------------------------------------------------------------------------------------
