@@ -63,6 +63,8 @@ def calibrate(
     if (missing := model.what_is_missing(train, F_kept, inferred_kept)) is not None:
         logger.info("not calibrated, as too little would be left to train on. %s", missing)
         return {}
+    n_cells = len(np.unique(np.concatenate([m.rows[h] for m, h in zip(data, held, strict=True)])))
+    logger.info("calibrating: a second training without %d cells", n_cells)
     steps = min(model.history.step[-1], max(model.history.step[-1] // 2, FEWEST_STEPS))
     second = type(model)(**asdict(model.config) | {"max_steps": steps})
     fit_seed, draw_seed = (int(s) for s in rng.integers(2**31, size=2))
@@ -74,17 +76,28 @@ def calibrate(
     if second.history.interrupted:
         logger.warning("the training that calibrates came to no end: there will be no intervals")
         return {}
+    found = _errors(second, data, pairs, held, draw_seed)
+    logger.info("calibrated intervals on these cells")
+    return found
+
+
+def _errors(
+    model: Model,
+    data: Sequence[Modality],
+    pairs: Mapping[tuple[int, int], NDArray[np.intp]],
+    held: Sequence[NDArray[np.bool_]],
+    seed: int,
+) -> dict[tuple[str, str], Calibration]:
+    """How far off the model is on the cells held out, for each source and target."""
     floors = [_floor(m) for m in data]
     found: dict[tuple[str, str], Calibration] = {}
     for (a, source), (b, target) in product(enumerate(data), repeat=2):
         i, j = _test_pairs(a, b, pairs, held)
         if len(i) >= MIN_CELLS // 2:
             at: tuple[Any, ...] = (source.X[i], None if source.rep is None else source.rep[i])
-            imputed, sd = second.sample(source.name, target.name, *at, n_samples=N_DRAWS, seed=draw_seed)
+            imputed, sd = model.sample(source.name, target.name, *at, n_samples=N_DRAWS, seed=seed)
             measured = target.X[j].toarray() if sp.issparse(target.X) else target.X[j]
             found[source.name, target.name] = Calibration.fit(measured, imputed, sd, floor=floors[b])
-    n_cells = len(np.unique(np.concatenate([m.rows[h] for m, h in zip(data, held, strict=True)])))
-    logger.info("calibrated intervals on %d cells held out from a second training", n_cells)
     return found
 
 
