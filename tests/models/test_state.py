@@ -95,6 +95,32 @@ def test_sample_has_the_moments_of_its_draws(trained):
     np.testing.assert_allclose(got_sd, np.std(draws, axis=0, ddof=1), atol=1e-4)
 
 
+@pytest.mark.parametrize("values", [1, 9 * 60 * 7])
+def test_draws_in_several_passes_are_the_same(trained, monkeypatch, values):
+    """One or seven draws in a pass."""
+    from jamie_sc.models import _jamie
+
+    mdata, model = trained
+    X = mdata["modality1"].X
+    at_once = model.sample("modality1", "modality2", X, n_samples=20, seed=4)
+    monkeypatch.setattr(_jamie, "CHUNK_VALUES", values)
+    for a, b in zip(at_once, model.sample("modality1", "modality2", X, n_samples=20, seed=4), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_moments_of_parts():
+    import torch
+
+    from jamie_sc.models._blocks import Moments
+
+    values = np.random.default_rng(0).normal(3, 2, size=(9, 4, 5))
+    moments = Moments()
+    for part in np.split(values, [3, 8]):
+        moments.add(torch.from_numpy(part))
+    np.testing.assert_allclose(moments.mean, values.mean(axis=0))
+    np.testing.assert_allclose(moments.sd(), values.std(axis=0, ddof=1))
+
+
 def test_embedding_has_one_length(trained):
     mdata, model = trained
     z = model.embed(model.encode("modality1", mdata["modality1"].X)).reshape(60, 2, 32)
