@@ -63,6 +63,14 @@ def write_layer(mdata: MuData, modality: str, layer: str, cells: pd.Index, value
     mdata.mod[modality].layers[layer] = _in_order_of(mdata.mod[modality], cells, values)
 
 
+def drop_layers(mdata: MuData, modality: str, layers: Sequence[str]) -> None:
+    """Remove those of the layers that are there."""
+    own(mdata)
+    for layer in layers:
+        if layer in mdata.mod[modality].layers:
+            del mdata.mod[modality].layers[layer]
+
+
 def write_explanation(
     mdata: MuData, modality: str, key: str, *, importance: pd.DataFrame, record: dict[str, Any]
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .._compat import copy_of
 from .._core._slots import find_slots
-from .._core._write import extend_modality, write_layer
+from .._core._write import drop_layers, extend_modality, write_layer
 from .._logging import logger
 from ..models import from_state
 from ._read import read_for_model, target_features
@@ -70,6 +70,8 @@ def impute(
         that of the normal distribution with the same 80 % interval, so the imputed value ± 1.28 of it holds 80 %.
     `mdata.mod[target].layers["jamie_from_<source>_lower"]`, `["jamie_from_<source>_upper"]`
         With `interval`: its bounds, not below 0 for a feature that was never measured below.
+
+    These three are removed where an earlier call left them and this one does not write them.
 
     Raises
     ------
@@ -138,6 +140,7 @@ def impute(
         cells, var_names = data.obs_names[lacks], model.modality(target).var_names
         extend_modality(mdata, target, cells, var_names=var_names, obsm={slots.obsm: model.embed(latent[lacks])})
         logger.info("added %d cells that lack %r to it, marked in obs['jamie_imputed']", lacks.sum(), target)
+    drop_layers(mdata, target, [f"{name}_{part}" for part in ("sd", "lower", "upper")])  # of an earlier call
     for layer, values in layers.items():
         write_layer(mdata, target, layer, data.obs_names, values)
         logger.info("added %r, imputed values (mdata[%r].layers)", layer, target)

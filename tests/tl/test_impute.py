@@ -85,6 +85,15 @@ def test_draws_are_repeatable(trained):
         np.testing.assert_array_equal(*(m["adt"].layers[layer] for m in made))
 
 
+def test_what_an_earlier_call_said_of_other_values_goes(trained):
+    jsc.tl.impute(trained, source="rna", target="adt", n_samples=5, interval=0.8)
+    assert {f"jamie_from_rna_{part}" for part in ("sd", "lower", "upper")} < set(trained["adt"].layers)
+    jsc.tl.impute(trained, source="rna", target="adt", n_samples=5)
+    assert set(trained["adt"].layers) == {"jamie_from_rna", "jamie_from_rna_sd"}
+    jsc.tl.impute(trained, source="rna", target="adt")
+    assert set(trained["adt"].layers) == {"jamie_from_rna"}
+
+
 @pytest.mark.parametrize("n_samples", [1, 0, -3])
 def test_one_draw_has_no_sd(trained, unchanged, n_samples):
     with unchanged(trained), pytest.raises(ValueError, match=f"n_samples is {n_samples}.*at least 2"):
