@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -45,6 +45,16 @@ class Modality:
     def n_obs(self) -> int:
         """Number of cells."""
         return self.X.shape[0]
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Modality:
+        """These cells, in this order."""
+        rep = None if self.rep is None else self.rep[rows]
+        return replace(self, X=self.X[rows], obs_names=self.obs_names[rows], rows=self.rows[rows], rep=rep)
+
+
+def dense(X: Any) -> Any:
+    """A matrix as an array, whether it is sparse or not."""
+    return X.toarray() if hasattr(X, "toarray") else X
 
 
 def check_mudata(mdata: MuData) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from .._core._modalities import read_modalities, some
+from .._core._modalities import dense, read_modalities, some
 from .._core._slots import find_result
 from .._logging import logger
 
@@ -87,5 +87,4 @@ def _values_of(mdata: MuData, record: Mapping[str, Any]) -> tuple[NDArray[np.boo
     kept = rows >= 0
     if not kept.all():
         logger.info("%d of %d cells explained are no longer there", (~kept).sum(), len(kept))
-    X = data.X[rows[kept]]
-    return kept, (X.toarray() if hasattr(X, "toarray") else X)[:, columns]
+    return kept, dense(data.X[rows[kept]])[:, columns]

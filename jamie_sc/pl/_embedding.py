@@ -248,9 +248,8 @@ def _map(
     """A space in two dimensions, and what its points are coloured by."""
     order = generator.permutation(len(points))  # no modality lies on top of another
     seed = int(generator.integers(2**31))
-    with ThreadPoolExecutor(
-        1
-    ) as thread:  # numba sets the number of OpenMP threads, torch's too, of the one it starts in
+    # numba sets the number of OpenMP threads, torch's too, of the thread that it starts in
+    with ThreadPoolExecutor(1) as thread:
         reduced = thread.submit(_in_two_dimensions, coordinates[order], basis, seed).result()
     obs = values.reindex(points[order]).set_axis(points[order].map(":".join))
     return ad.AnnData(obs=obs, obsm={f"X_{basis}": reduced})

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from matplotlib.colors import to_rgba
 
-from .._core._modalities import some
+from .._core._modalities import dense, some
 from ..metrics import js_distance
 from ..metrics._arrays import feature_blocks
 from ._imputed import read_labelled
@@ -99,7 +98,7 @@ def measured_vs_imputed(
     data = read_labelled(mdata, source=source, target=target, labels_key=labels_key, key=key, cells=cells)
     columns = _telling(data, n_features) if features is None else _columns(data, features, target)
     measured, imputed = data.measured[:, columns], data.imputed[:, columns]
-    measured = measured.toarray() if sp.issparse(measured) else measured
+    measured = dense(measured)
     distances = js_distance(measured, imputed, labels=data.labels).mean(axis=1)
     show = ax is None if show is None else show
     axes = _axes(ax, n_features=len(columns), n_labels=len(data.colors))

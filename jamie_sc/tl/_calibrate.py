@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
+from .._core._modalities import dense
 from .._core._pairing import rows_to_one, sure_pairs
 from .._logging import logger
 from ..models._base import MIN_CELLS
@@ -57,7 +57,7 @@ def calibrate(
         return {}
     held = _held_out(data, pairs, rng)
     kept = [~h for h in held]
-    train = [_rows(m, k) for m, k in zip(data, kept, strict=True)]
+    train = [m.take(k) for m, k in zip(data, kept, strict=True)]
     F_kept = {(a, b): block[kept[a]][:, kept[b]].tocsr() for (a, b), block in F.items()}
     inferred_kept = {(a, b): rows_to_one(block[kept[a]][:, kept[b]]) for (a, b), block in inferred.items()}
     if (missing := model.what_is_missing(train, F_kept, inferred_kept)) is not None:
@@ -94,9 +94,8 @@ def _errors(
     for (a, source), (b, target) in product(enumerate(data), repeat=2):
         i, j = _test_pairs(a, b, pairs, held)
         if len(i) >= MIN_CELLS // 2:
-            at: tuple[Any, ...] = (source.X[i], None if source.rep is None else source.rep[i])
-            imputed, sd = model.sample(source.name, target.name, *at, n_samples=N_DRAWS, seed=seed)
-            measured = target.X[j].toarray() if sp.issparse(target.X) else target.X[j]
+            cells, measured = source.take(i), dense(target.X[j])
+            imputed, sd = model.sample(source.name, target.name, cells.X, cells.rep, n_samples=N_DRAWS, seed=seed)
             found[source.name, target.name] = Calibration.fit(measured, imputed, sd, floor=floors[b])
     return found
 
@@ -132,12 +131,7 @@ def _test_pairs(
     return test[:, 0], test[:, 1]
 
 
-def _rows(m: Modality, keep: NDArray[np.bool_]) -> Modality:
-    rep = None if m.rep is None else m.rep[keep]
-    return replace(m, X=m.X[keep], obs_names=m.obs_names[keep], rows=m.rows[keep], rep=rep)
-
-
 def _floor(m: Modality) -> NDArray[np.float32]:
     """Zero for the features that are never measured below, else minus infinity."""
-    lowest = m.X.min(axis=0).toarray().ravel() if sp.issparse(m.X) else m.X.min(axis=0)
+    lowest = np.ravel(dense(m.X.min(axis=0)))
     return np.where(lowest >= 0, 0, -np.inf).astype(np.float32)

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 from sklearn.neighbors import KNeighborsClassifier
 
-from .._core._modalities import some
+from .._core._modalities import dense, some
 from .._core._obs import obs_column
 from ._read import columns_of, read_for_model
 
@@ -83,10 +82,11 @@ def correlation(
         raise ValueError(msg)
     chosen: Any = other.X[partner[rows]]
     chosen = chosen if columns is None else chosen[:, columns]
-    dense = chosen.toarray() if sp.issparse(other.X) else chosen
-    measured = _unit(dense.astype(np.float64))
-    at: tuple[Any, ...] = (data.X[rows], None if data.rep is None else data.rep[rows])
-    noise = 1e-4 * model.decode(target, model.encode(data.name, *at), columns).std(axis=0)  # of sums of float32
+    measured = _unit(dense(chosen).astype(np.float64))
+    scored = data.take(rows)
+    noise = 1e-4 * model.decode(target, model.encode(data.name, scored.X, scored.rep), columns).std(
+        axis=0
+    )  # of sums of float32
 
     def parts(latent: NDArray[np.float32]) -> NDArray[np.float64]:
         imputed = model.decode(target, latent, columns).reshape(-1, len(rows), len(names))

@@ -14,6 +14,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
 from .. import metrics
+from .._core._modalities import dense
 from .._core._obs import obs_column
 from ..models._reducers import Reducer
 from ._calibrate import N_DRAWS
@@ -102,10 +103,11 @@ def predict(
     seed: int,
 ) -> HeldOut:
     """Embed and impute the held-out cells; cells of both modalities are taken by name, in the same order."""
-    X, rep = _of(source, test)
-    latents = [model.encode(m.name, *_of(m, test)) for m in (source, target)]
-    measured, train = _dense(_of(target, test)[0]), target.X[~target.obs_names.isin(test)]
-    known, theirs = _of(source, pairs)[0], _dense(_of(target, pairs)[0])
+    held = [m.take(m.obs_names.get_indexer(test)) for m in (source, target)]
+    known, theirs = (m.take(m.obs_names.get_indexer(pairs)).X for m in (source, target))
+    latents = [model.encode(m.name, m.X, m.rep) for m in held]
+    X, measured, theirs = held[0].X, dense(held[1].X), dense(theirs)
+    train = target.X[~target.obs_names.isin(test)]
     labels = [_labels(mdata, m.name, labels_key).loc[test] for m in (source, target)]
     return HeldOut(
         features=target.var_names,
@@ -115,17 +117,11 @@ def predict(
             "knn": _nearest(known, theirs, X, k) if len(pairs) >= k else None,
             "ridge": _ridge(known, theirs, X) if len(pairs) >= max(k, FEWEST_FOR_RIDGE) else None,
         },
-        covered=_covered(model, source.name, target.name, X, rep, measured, seed),
+        covered=_covered(model, held[0], target.name, measured, seed),
         sd=_spread(train),
         labels=labels[1].where(labels[1].notna(), None).to_numpy(),
         alignment=_alignment([model.embed(latent) for latent in latents], None if labels_key is None else labels),
     )
-
-
-def _of(m: Modality, cells: pd.Index) -> tuple[Any, NDArray[np.float32] | None]:
-    """Values, and what the encoder is given instead, of the cells named."""
-    at = m.obs_names.get_indexer(cells)
-    return m.X[at], None if m.rep is None else m.rep[at]
 
 
 def _labels(mdata: MuData, name: str, key: str | None) -> pd.Series:
@@ -144,19 +140,14 @@ def _alignment(embedded: list[NDArray[np.float32]], labels: list[pd.Series] | No
 
 
 def _covered(
-    model: Model,
-    source: str,
-    target: str,
-    X: Any,
-    rep: NDArray[np.float32] | None,
-    measured: NDArray[np.float32],
-    seed: int,
+    model: Model, source: Modality, target: str, measured: NDArray[np.float32], seed: int
 ) -> dict[str, NDArray[np.bool_]]:
     """Whether measured values lie within the intervals that `tl.impute` would write."""
-    if (source, target) not in model.calibrations:
+    calibration = model.calibrations.get((source.name, target))
+    if calibration is None:
         return {}
-    mean, sd = model.sample(source, target, X, rep, n_samples=N_DRAWS, seed=seed)
-    interval = partial(model.calibrations[source, target].interval, mean, sd)
+    mean, sd = model.sample(source.name, target, source.X, source.rep, n_samples=N_DRAWS, seed=seed)
+    interval = partial(calibration.interval, mean, sd)
     bounds = {name: interval(level=level) for name, level in COVERAGE.items()}
     return {name: (low <= measured) & (measured <= high) for name, (low, high) in bounds.items()}
 
@@ -180,10 +171,6 @@ def _spread(X: Any) -> NDArray[np.float64]:
     scaler = StandardScaler(with_mean=False).fit(X)
     sd = np.sqrt(scaler.var_)
     return np.where(scaler.scale_ == sd, sd, np.nan)
-
-
-def _dense(X: Any) -> NDArray[np.float32]:
-    return X.toarray() if hasattr(X, "toarray") else X
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------

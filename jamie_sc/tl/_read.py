@@ -100,8 +100,7 @@ def _sorted(modality: Modality, rank: NDArray[np.intp]) -> Modality:
     order = np.argsort(rank)
     if (order[1:] > order[:-1]).all():
         return replace(modality, rows=rank)
-    rep = None if modality.rep is None else modality.rep[order]
-    return replace(modality, X=modality.X[order], obs_names=modality.obs_names[order], rows=rank[order], rep=rep)
+    return replace(modality.take(order), rows=rank[order])
 
 
 def stored_reducer(mdata: MuData, modality: Modality) -> Reducer | None:

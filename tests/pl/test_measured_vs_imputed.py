@@ -15,21 +15,6 @@ ADT = {"source": "rna", "target": "adt", "labels_key": "cell_type", "show": Fals
 TWO = {"features": ["adt3", "adt7"]}
 
 
-@pytest.fixture
-def imputed(trained):
-    """48 of the 64 cells of "adt" were imputed from "rna"; the other 16 lack it."""
-    jsc.tl.impute(trained, source="rna", target="adt")
-    return trained
-
-
-@pytest.fixture
-def values(imputed):
-    """Measured and imputed values and labels of the 48 cells, read by name."""
-    both = [cell for cell in imputed["adt"].obs_names if cell in imputed["rna"].obs_names]
-    adt = imputed["adt"][both]
-    return adt.to_df(), adt.to_df("jamie_from_rna"), adt.obs["cell_type"].astype(str)
-
-
 def boxes(ax):
     """Of each box: ends of the whiskers, quartiles, median and outliers."""
     for i, patch in enumerate(ax.patches):
