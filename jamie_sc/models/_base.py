@@ -54,6 +54,27 @@ class FittedModality:
         return self.inputs.n_components if self.n_rep is None else self.n_rep
 
 
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """What a decoder reads of a cell besides its latent; None where the model, or the modality, has nothing of the kind."""
+
+    batch: NDArray[np.float32] | None = None
+    """One-hot batches, (n, categories), the keys side by side; the frequencies of a key's categories where it is unknown."""
+    library: NDArray[np.float32] | None = None
+    """Total counts, (n,)."""
+
+    def take(self, rows: slice | NDArray[np.intp]) -> Conditions:
+        """These cells."""
+        return Conditions(*(None if part is None else part[rows] for part in (self.batch, self.library)))
+
+    def repeat(self, n: int) -> Conditions:
+        """All cells `n` times over."""
+        return self.take(np.tile(np.arange(len(self)), n))
+
+    def __len__(self) -> int:
+        return next((len(part) for part in (self.batch, self.library) if part is not None), 0)
+
+
 @dataclass
 class History:
     """Loss terms over training, one row an epoch."""
@@ -137,7 +158,11 @@ class Model(ABC):
 
     @abstractmethod
     def decode(
-        self, modality: str, latent: NDArray[np.float32], features: NDArray[np.intp] | None = None
+        self,
+        modality: str,
+        latent: NDArray[np.float32],
+        features: NDArray[np.intp] | None = None,
+        conditions: Conditions | None = None,
     ) -> NDArray[np.float32]:
         """Feature values, (n, p), on the scale of the data trained on; `features` for some columns, in that order."""
 
@@ -150,6 +175,7 @@ class Model(ABC):
         rep: NDArray[np.float32] | None = None,
         *,
         features: NDArray[np.intp] | None = None,
+        conditions: Conditions | None = None,
         n_samples: int,
         seed: int,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

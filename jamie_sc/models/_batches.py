@@ -1,4 +1,4 @@
-"""Draw cells, and cut the sparse correspondence down to the batch (Algorithm 1, lines 8, 9 and 11)."""
+"""Mix F with what was inferred, draw cells, and cut both down to the batch (Algorithm 1 of JAMIE, lines 3, 8, 9 and 11)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
+from .._core._pairing import rows_to_one
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from ._base import Correspondence
 
     Entries = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]
 
@@ -23,6 +27,11 @@ class Links(NamedTuple):
     i: torch.Tensor
     j: torch.Tensor
     weight: torch.Tensor
+
+
+def both_ways(links: Mapping[tuple[int, int], Links]) -> list[tuple[tuple[int, int], Links]]:
+    """F^ab and its transpose F^ba."""
+    return [*links.items(), *(((b, a), Links(link.j, link.i, link.weight)) for (a, b), link in links.items())]
 
 
 @dataclass(frozen=True)
@@ -103,6 +112,29 @@ class Batches:
             for ab, link in links.items()
             if len(link[0])
         }
+
+
+def mix(known: Correspondence, inferred: Correspondence, rho: float) -> tuple[Correspondence, Correspondence]:
+    """F^ab <- rho F^ab + (1 - rho) F~^ab (Algorithm 1, line 3) for a < b; and F~^ab both for a < b and for b < a.
+
+    F~ is clamped to F in the rows of cells that have a partner there: what is known needs no inference. Its rows sum to 1, so
+    F~^ab and F~^ba are two matrices; the mix takes the mean of the one and of the other transposed.
+    """
+    turned = {(b, a): rows_to_one(F.T) for (a, b), F in inferred.items()}
+    both = known | {(b, a): sp.csr_matrix(F.T) for (a, b), F in known.items()}
+    clamped = {ab: _clamp(F, both[ab]) for ab, F in (turned | inferred).items()}
+    mixed = {
+        (a, b): sp.csr_matrix(rho * known[a, b] + (1 - rho) * 0.5 * (F + clamped[b, a].T))
+        for (a, b), F in clamped.items()
+        if a < b
+    }
+    return known | mixed, clamped
+
+
+def _clamp(inferred: sp.csr_matrix, known: sp.csr_matrix) -> sp.csr_matrix:
+    """The inferred correspondence, but F in those rows where it has any."""
+    unknown = (np.diff(known.indptr) == 0).astype(np.float32)
+    return sp.csr_matrix(known + sp.diags(unknown) @ inferred)
 
 
 class SubMatrix:

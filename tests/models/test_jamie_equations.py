@@ -8,8 +8,8 @@ import scipy.sparse as sp
 import torch
 
 from jamie_sc.models import JAMIE
-from jamie_sc.models._batches import Links
-from jamie_sc.models._jamie import Network, annealing, loss_terms, mix
+from jamie_sc.models._batches import Links, mix
+from jamie_sc.models._jamie import Network, annealing, loss_terms
 
 N, WIDTHS = (7, 9), (5, 4)
 

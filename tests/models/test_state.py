@@ -98,12 +98,12 @@ def test_sample_has_the_moments_of_its_draws(trained):
 @pytest.mark.parametrize("values", [1, 9 * 60 * 7])
 def test_draws_in_several_passes_are_the_same(trained, monkeypatch, values):
     """One or seven draws in a pass."""
-    from jamie_sc.models import _jamie
+    from jamie_sc.models import _autoencoder
 
     mdata, model = trained
     X = mdata["modality1"].X
     at_once = model.sample("modality1", "modality2", X, n_samples=20, seed=4)
-    monkeypatch.setattr(_jamie, "CHUNK_VALUES", values)
+    monkeypatch.setattr(_autoencoder, "CHUNK_VALUES", values)
     for a, b in zip(at_once, model.sample("modality1", "modality2", X, n_samples=20, seed=4), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
