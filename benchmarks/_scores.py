@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +19,9 @@ import jamie_sc as jsc
 from jamie_sc import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    import anndata as ad
     from mudata import MuData
 
 Scores = dict[str, float]
@@ -66,6 +70,20 @@ def alignment(latents: Sequence[np.ndarray], labels: np.ndarray) -> Scores:
     }
 
 
+def unit(Z: np.ndarray) -> np.ndarray:
+    """Rows brought to length 1."""
+    return Z / np.linalg.norm(Z, axis=1, keepdims=True)
+
+
+def matching(latents: Sequence[np.ndarray], names: Sequence[str]) -> Scores:
+    """Matching score both ways, of latents brought to one length and with one neighbour, as CLUE won with."""
+    (x, y), (a, b) = map(unit, latents), names
+    return {
+        f"matching {a} -> {b}": metrics.matching_score(x, y, n_neighbors=1),
+        f"matching {b} -> {a}": metrics.matching_score(y, x, n_neighbors=1),
+    }
+
+
 def imputation(measured: np.ndarray, imputed: np.ndarray, knn: np.ndarray, name: str) -> Scores:
     """Mean Pearson over features, and how many are better than by 5 nearest neighbours."""
     ours, theirs = metrics.pearson(measured, imputed), metrics.pearson(measured, knn)
@@ -104,7 +122,8 @@ def held_out(
     seconds = time.perf_counter() - started
     jsc.tl.map_query(query, known)
     a, b = mdata.mod
-    scores = alignment([query[m].obsm["X_jamie"] for m in (a, b)], query.obs["cell_type"].astype(str).to_numpy())
+    latents = [query[m].obsm[f"X_{options.get('model', 'jamie')}"] for m in (a, b)]
+    scores = alignment(latents, query.obs["cell_type"].astype(str).to_numpy()) | matching(latents, (a, b))
     for source, target in ((a, b), (b, a)):
         imputed = jsc.get.imputed(query, source=source, target=target)[query[target].obs_names].X
         knn = nearest(train, query, source, target)
@@ -112,36 +131,63 @@ def held_out(
     return scores | {"seconds": seconds}
 
 
-def scglue(mdata: MuData, test: np.ndarray, seed: int) -> Scores:
-    """CLUE as scglue 0.4.1 has it, its own defaults but for what the data ask for: Normal, pairing by obs_names."""
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what scglue logs and torch warns of in every epoch."""
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def train_scglue(
+    train: MuData, query: MuData, seed: int, *, likelihood: str = "Normal", latent_dim: int = 20, max_epochs: int = 400
+) -> tuple[Any, dict[str, ad.AnnData], float]:
+    """CLUE as scglue 0.4.1 has it: the trained model, the query as it reads it, and the seconds that training took.
+
+    Pairing by obs_names. With "Normal" it reads standardised features, their components where there are many; with "NB"
+    counts, which it normalises itself. Its own defaults but for `latent_dim` (50) and `max_epochs` (-1: stopped early, within
+    36,000 steps), which would take it several times as long.
+    """
     import anndata as ad
     import scglue.models as peer
 
-    train, query = split(mdata, test)
-    parts: dict[str, tuple[ad.AnnData, ad.AnnData]] = {}
-    for name in mdata.mod:
-        X, X_test = standardized(dense(train[name].X), dense(query[name].X))
-        fit, new = (
-            ad.AnnData(v.astype(np.float32), obs=o.obs[[]]) for v, o in ((X, train[name]), (X_test, query[name]))
-        )
-        if X.shape[1] > 100:
-            pca = PCA(100, random_state=0).fit(X)
-            fit.obsm["X_pca"], new.obsm["X_pca"] = pca.transform(X), pca.transform(X_test)
-        for adata in (fit, new):
+    known: dict[str, ad.AnnData] = {}
+    new: dict[str, ad.AnnData] = {}
+    for name in train.mod:
+        parts = train[name], query[name]
+        if likelihood == "NB":
+            known[name], new[name] = (ad.AnnData(p.layers["counts"].copy(), obs=p.obs[[]]) for p in parts)
+        else:
+            X = standardized(*(dense(p.X) for p in parts))
+            known[name], new[name] = (
+                ad.AnnData(x.astype(np.float32), obs=p.obs[[]]) for x, p in zip(X, parts, strict=True)
+            )
+            if X[0].shape[1] > 100:
+                pca = PCA(100, random_state=0).fit(X[0])
+                known[name].obsm["X_pca"], new[name].obsm["X_pca"] = map(pca.transform, X)
+        for adata in (known[name], new[name]):
             rep = {"use_rep": "X_pca"} if "X_pca" in adata.obsm else {}
-            peer.configure_dataset(adata, "Normal", use_highly_variable=False, use_obs_names=True, **rep)
-        parts[name] = (fit, new)
-    started = time.perf_counter()
-    model = peer.SCCLUEModel({name: fit for name, (fit, _) in parts.items()}, latent_dim=20, random_seed=seed)
-    model.compile()
-    model.fit({name: fit for name, (fit, _) in parts.items()}, max_epochs=400)
-    seconds = time.perf_counter() - started
-    latents = [model.encode_data(name, new) for name, (_, new) in parts.items()]
-    latents = [z / np.linalg.norm(z, axis=1, keepdims=True) for z in latents]
-    scores = alignment(latents, query.obs["cell_type"].astype(str).to_numpy())
+            peer.configure_dataset(adata, likelihood, use_highly_variable=False, use_obs_names=True, **rep)
+    with quiet():
+        started = time.perf_counter()
+        model = peer.SCCLUEModel(known, latent_dim=latent_dim, random_seed=seed)
+        model.compile()
+        model.fit(known, max_epochs=max_epochs)
+        return model, new, time.perf_counter() - started
+
+
+def scglue(mdata: MuData, test: np.ndarray, seed: int, **options: Any) -> Scores:
+    """The scores of `held_out` for `train_scglue`, whose latents are brought to one length; NB imputes nothing."""
+    train, query = split(mdata, test)
+    model, new, seconds = train_scglue(train, query, seed, **options)
     a, b = mdata.mod
-    for source, target in ((a, b), (b, a)):
-        imputed = dense(model.cross_predict((source, target), parts[source][1]).X)
+    latents = [unit(model.encode_data(name, new[name])) for name in (a, b)]
+    scores = alignment(latents, query.obs["cell_type"].astype(str).to_numpy()) | matching(latents, (a, b))
+    for source, target in ((a, b), (b, a)) if options.get("likelihood") != "NB" else ():
+        imputed = dense(model.cross_predict((source, target), new[source]).X)
         sd, mean = dense(train[target].X).std(axis=0), dense(train[target].X).mean(axis=0)
         knn = nearest(train, query, source, target)
         scores |= imputation(dense(query[target].X), imputed * sd + mean, knn, f"{source} -> {target}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -40,6 +40,12 @@ class Modality:
     """Layer that `X` was read from."""
     use_rep: str | None = None
     """Key of `.obsm` that `rep` was read from."""
+    likelihood: str | None = None
+    """What the user says of the values' distribution."""
+    batches: Mapping[str, NDArray[np.object_]] = field(default_factory=dict)
+    """For each key of obs that holds a batch, each cell's; None where it is unknown."""
+    labels: NDArray[np.object_] | None = None
+    """Each cell's label; None where it is unknown."""
 
     @property
     def n_obs(self) -> int:
@@ -49,7 +55,10 @@ class Modality:
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Modality:
         """These cells, in this order."""
         rep = None if self.rep is None else self.rep[rows]
-        return replace(self, X=self.X[rows], obs_names=self.obs_names[rows], rows=self.rows[rows], rep=rep)
+        labels = None if self.labels is None else self.labels[rows]
+        batches = {key: values[rows] for key, values in self.batches.items()}
+        names, cells = self.obs_names[rows], self.rows[rows]
+        return replace(self, X=self.X[rows], obs_names=names, rows=cells, rep=rep, labels=labels, batches=batches)
 
 
 def dense(X: Any) -> Any:

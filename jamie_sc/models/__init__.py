@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["JAMIE", "from_state", "get_model", "load"]
 
-_MODELS = {"jamie": ("._jamie", "JAMIE")}
+_MODELS = {"jamie": ("._jamie", "JAMIE"), "clue": ("._clue", "CLUE")}
 
 
 def get_model(name: str) -> type[Model]:

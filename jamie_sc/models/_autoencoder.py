@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._base import Correspondence, Matrix
     from ._train import Terms
 
-    Decode = Callable[[torch.Tensor, Conditions | None], torch.Tensor]
+    Decode = Callable[[torch.Tensor, Conditions], torch.Tensor]
 
 CHUNK = 4096
 """Cells that are encoded or decoded at once."""
@@ -119,7 +119,7 @@ class Autoencoder(Model):
             params["hidden"] = tuple(params["hidden"])
         self.config = replace(self.config_class(), **(self.recipes[recipe] | params))
         self._check()
-        self.modalities, self.history, self.calibrations = (), History(), {}
+        self.modalities, self.labels, self.history, self.calibrations = (), (), History(), {}
 
     def _check(self) -> None:
         for name, least in self.at_least.items():
@@ -153,6 +153,9 @@ class Autoencoder(Model):
         if (msg := self.what_is_missing(data, correspondence, inferred)) is not None:
             raise ValueError(msg)
         rng, place = np.random.default_rng(seed), resolve_device(device)
+        self.labels = tuple(
+            sorted({label for m in data if m.labels is not None for label in m.labels if label is not None})
+        )
         self.modalities = tuple(prepared or (self._prepare(m, (reducers or {}).get(m.name), seed) for m in data))
         F, F_inferred = mix(correspondence, inferred or {}, self.config.rho)
         with seeded(int(rng.integers(2**31)), place):
@@ -166,7 +169,10 @@ class Autoencoder(Model):
         options: dict[str, Any] = {"n_components": k, "clip": clip, "seed": seed}
         inputs = reducer or Reducer.fit_inputs(m.X, own_units=config.own_units, **options)
         standardized = inputs.target_sum is None and not (inputs.scale == 1).all()
-        plain = standardized and not config.denoise
+        plain = (standardized and not config.denoise) or m.likelihood not in (
+            None,
+            "gaussian",
+        )  # which need no components
         outputs = inputs if plain else Reducer.fit(m.X, denoise=config.denoise, **options)
         if inputs.target_sum is not None:
             logger.info("%r holds counts: its encoder reads log(1 + counts at equal depth)", m.name)
@@ -207,7 +213,13 @@ class Autoencoder(Model):
         return n_steps, self.config.min_steps or 2 * n_steps // 3
 
     def _minimise(
-        self, losses: Callable[[int], Terms], batches: Batches, *, device: torch.device, progress: bool | None
+        self,
+        losses: Callable[[int], Terms],
+        batches: Batches,
+        *,
+        device: torch.device,
+        validate: Sequence[Callable[[], Terms]] | None = None,
+        progress: bool | None,
     ) -> History:
         config, (n_steps, min_steps) = self.config, self._steps(batches)
         logger.info("training on %s: %d steps of %d cells", device, n_steps, batches.batch_size)
@@ -224,6 +236,7 @@ class Autoencoder(Model):
             n_steps=n_steps,
             steps_per_epoch=batches.steps_per_epoch,
             patience=Patience(min_steps, config.max_lapses, config.min_change),
+            validate=validate,
             progress=progress,
         )
 
@@ -270,11 +283,11 @@ class Autoencoder(Model):
     ) -> NDArray[np.float32]:
         """Feature values of latents, a chunk of cells at a time."""
         values_of, chunk = self._decoder(modality, features), self._chunk(modality, features)
-        g = self.config.latent_dim
+        given, g = conditions or self.conditions(modality, len(latent)), self.config.latent_dim
         values = []
         for rows in gen_batches(len(latent), chunk):
             z = torch.from_numpy(latent[rows]).to(self._device).T.unflatten(0, (-1, g))
-            values.append(values_of(z, None if conditions is None else conditions.take(rows)).cpu().numpy())
+            values.append(values_of(z, given.take(rows)).cpu().numpy())
         return np.concatenate(values)
 
     @torch.inference_mode()
@@ -293,16 +306,17 @@ class Autoencoder(Model):
         """Mean and standard deviation of decoded draws from the posterior."""
         values_of, chunk = self._decoder(target, features), self._chunk(target, features)
         generator = torch.Generator(self._device).manual_seed(seed)
+        given = conditions or self.conditions(target, X.shape[0])
         means, sds, start = [], [], 0
         for mean, log_variance in self._posteriors(source, self.inputs(source, X, rep)):
             n, sd = mean.shape[2], (0.5 * log_variance).exp()
-            here = None if conditions is None else conditions.take(slice(start, start + n))
+            here = given.take(slice(start, start + n))
             moments = Moments()
             for draws in gen_batches(n_samples, max(1, chunk // n)):
                 k = draws.stop - draws.start
                 noise = (torch.randn(mean.shape, generator=generator, device=mean.device) for _ in range(k))
                 z = torch.cat([mean + sd * e for e in noise], dim=2)
-                moments.add(values_of(z, None if here is None else here.repeat(k)).unflatten(0, (-1, n)))
+                moments.add(values_of(z, here.repeat(k)).unflatten(0, (-1, n)))
             means.append(moments.mean.cpu().numpy())
             sds.append(moments.sd().cpu().numpy())
             start += n

@@ -14,6 +14,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from ._calibration import Calibration
+from ._covariates import one_hot
 from ._reducers import Reducer
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     Matrix = NDArray[np.float32] | sp.csr_matrix
     Correspondence = dict[tuple[int, int], sp.csr_matrix]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MIN_CELLS = 10
 """Fewer cells of a modality, or fewer pairs, are no batch to train on."""
 
@@ -47,6 +48,18 @@ class FittedModality:
     use_rep: str | None = None
     n_rep: int | None = None
     """Width of `use_rep`; None where the encoder reads the reduced features."""
+    likelihood: str = "gaussian"
+    """Of the target's values given the latent."""
+    library: float | None = None
+    """Median total of the cells trained on, where the likelihood is one of counts."""
+
+    batches: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """For each key of a batch, its categories and how often each occurs among the cells trained on."""
+
+    @property
+    def n_output(self) -> int:
+        """Width of what the decoder predicts: components, or the features themselves."""
+        return self.outputs.n_components if self.likelihood == "gaussian" else len(self.var_names)
 
     @property
     def n_input(self) -> int:
@@ -56,23 +69,20 @@ class FittedModality:
 
 @dataclass(frozen=True, eq=False)
 class Conditions:
-    """What a decoder reads of a cell besides its latent; None where the model, or the modality, has nothing of the kind."""
+    """What a decoder reads of cells besides their latent."""
 
-    batch: NDArray[np.float32] | None = None
-    """One-hot batches, (n, categories), the keys side by side; the frequencies of a key's categories where it is unknown."""
-    library: NDArray[np.float32] | None = None
-    """Total counts, (n,)."""
+    batch: NDArray[np.float32]
+    """One-hot batches, (n, categories), the keys side by side; as often as each occurs where a cell's is unknown."""
+    library: NDArray[np.float32] | None
+    """Total counts, (n,), of a modality that has counts."""
 
     def take(self, rows: slice | NDArray[np.intp]) -> Conditions:
         """These cells."""
-        return Conditions(*(None if part is None else part[rows] for part in (self.batch, self.library)))
+        return Conditions(self.batch[rows], None if self.library is None else self.library[rows])
 
     def repeat(self, n: int) -> Conditions:
         """All cells `n` times over."""
-        return self.take(np.tile(np.arange(len(self)), n))
-
-    def __len__(self) -> int:
-        return next((len(part) for part in (self.batch, self.library) if part is not None), 0)
+        return self.take(np.tile(np.arange(len(self.batch)), n))
 
 
 @dataclass
@@ -99,9 +109,13 @@ class Model(ABC):
     """A model of several modalities whose cells correspond; arrays in, arrays out."""
 
     name: ClassVar[str]
+    options: ClassVar[frozenset[str]] = frozenset()
+    """Which of `Modality.likelihood`, `.batches` and `.labels` it reads, as the arguments of `tl.integrate` that give them."""
     config: Any
     """Dataclass of the hyperparameters."""
     modalities: tuple[FittedModality, ...]
+    labels: tuple[str, ...]
+    """Classes that cells were labelled with."""
     history: History
     calibrations: dict[tuple[str, str], Calibration]
     """For each source and target, how far imputed values lie from measured ones."""
@@ -156,6 +170,23 @@ class Model(ABC):
     def embed(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """Latents as they are written for the user, so that Euclidean distances mean most."""
 
+    def conditions(
+        self,
+        target: str,
+        n: int,
+        batches: Mapping[str, NDArray[np.object_]] | None = None,
+        library: NDArray[np.float32] | None = None,
+    ) -> Conditions:
+        """What the target's decoder is to read of n cells besides their latent; typical ones where nothing is known.
+
+        `batches` are the cells' own, None where unknown; `library` their totals, NaN for the median of those trained on.
+        """
+        m, totals = self.modality(target), None
+        if m.library is not None:
+            totals = np.full(n, np.nan, dtype=np.float32) if library is None else library
+            totals = np.where(np.isnan(totals), m.library, totals).astype(np.float32)
+        return Conditions(one_hot(m.batches, batches or {}, n), totals)
+
     @abstractmethod
     def decode(
         self,
@@ -208,6 +239,11 @@ class Model(ABC):
         msg = f"The model has no modality {name!r}. It was trained on {[m.name for m in self.modalities]}."
         raise KeyError(msg)
 
+    @property
+    def batch_keys(self) -> list[str]:
+        """Keys of obs that its decoders read."""
+        return list({key: None for m in self.modalities for key in m.batches})
+
     def hyperparameters(self) -> dict[str, Any]:
         """The configuration as values that an .h5mu can hold; what is None is left out."""
         plain = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.config).items()}
@@ -231,6 +267,7 @@ class Model(ABC):
             "model": self.name,
             "hyperparameters": asdict(self.config),
             "modalities": [_modality_to_json(m) for m in self.modalities],
+            "labels": self.labels,
         }
         arrays = {f"network.{name}": array for name, array in self.weights().items()}
         for i, m in enumerate(self.modalities):
@@ -259,6 +296,7 @@ class Model(ABC):
         arrays = {name: np.asarray(array) for name, array in state["weights"].items()}
         model = cls(**config["hyperparameters"])
         model.modalities = tuple(_modality_from_state(i, m, arrays) for i, m in enumerate(config["modalities"]))
+        model.labels = tuple(config.get("labels", ()))
         prefix = "network."
         model.load_weights({k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)})
         model.calibrations = _calibrations_from(arrays, [m.name for m in model.modalities])
@@ -305,6 +343,9 @@ def _modality_to_json(m: FittedModality) -> dict[str, Any]:
         "layer": m.layer,
         "use_rep": m.use_rep,
         "n_rep": m.n_rep,
+        "likelihood": m.likelihood,
+        "library": m.library,
+        "batches": m.batches,
     }
     return plain | {f"{role}_target_sum": getattr(m, role).target_sum for role in _ROLES}
 
@@ -314,6 +355,6 @@ def _modality_from_state(i: int, m: Mapping[str, Any], arrays: Mapping[str, NDAr
         parts = {part: arrays[f"{role}.{i}.{part}"] for part in _PARTS}
         return Reducer(**parts, target_sum=m[f"{role}_target_sum"])
 
-    return FittedModality(
-        m["name"], tuple(m["var_names"]), reducer("inputs"), reducer("outputs"), m["layer"], m["use_rep"], m["n_rep"]
-    )
+    reducers = reducer("inputs"), reducer("outputs")
+    rest = {name: m[name] for name in ("likelihood", "library", "batches") if name in m}  # not in format 1
+    return FittedModality(m["name"], tuple(m["var_names"]), *reducers, m["layer"], m["use_rep"], m["n_rep"], **rest)

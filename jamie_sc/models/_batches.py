@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -72,20 +73,17 @@ class Batches:
         rng: np.random.Generator,
         device: torch.device,
     ) -> None:
-        cells, where = np.unique(np.concatenate(rows), return_inverse=True)
-        self._cell = np.split(where, np.cumsum([len(r) for r in rows])[:-1])  # of each row of each modality
-        self._position = np.full((len(rows), len(cells)), -1)  # of each cell in each modality
-        for position, part in zip(self._position, self._cell, strict=True):
-            position[part] = np.arange(len(part))
+        cell, self._position = _places(rows)
+        n_cells = self._position.shape[1]
         self._links = {ab: SubMatrix(F, unit_columns=unit_columns) for ab, F in correspondence.items() if F.nnz}
         self._inferred = {ab: SubMatrix(F) for ab, F in (inferred or {}).items() if F.nnz}
-        self._partners = _Partners(self._cell, correspondence, len(cells))
+        self._partners = _Partners(cell, correspondence, n_cells)
         groups = _groups(np.vstack([self._position >= 0, self._partners.any]))
         sizes = np.array([len(group) for group in groups])
         linked = np.array([self._partners.any[group[0]] for group in groups])
-        self.batch_size = min(batch_size, len(cells))
-        self.steps_per_epoch = int(np.ceil(len(cells) / self.batch_size))
-        self.n_linked = int(sizes[linked].sum()) or len(cells)
+        self.batch_size = min(batch_size, n_cells)
+        self.steps_per_epoch = int(np.ceil(n_cells / self.batch_size))
+        self.n_linked = int(sizes[linked].sum()) or n_cells
         cost = np.array([1 + self._partners.brings[group].mean() for group in groups])
         shares = _shares(sizes, tempering, linked, lone)
         self._dealt = _whole(self.batch_size * shares / (shares * cost).sum(), sizes)
@@ -135,6 +133,31 @@ def _clamp(inferred: sp.csr_matrix, known: sp.csr_matrix) -> sp.csr_matrix:
     """The inferred correspondence, but F in those rows where it has any."""
     unknown = (np.diff(known.indptr) == 0).astype(np.float32)
     return sp.csr_matrix(known + sp.diags(unknown) @ inferred)
+
+
+def stratified(
+    rows: Sequence[NDArray[np.intp]], correspondence: Correspondence, fraction: float, rng: np.random.Generator
+) -> list[NDArray[np.bool_]]:
+    """For each modality, which of its cells to hold out: a fraction of those with the same modalities and partners or none.
+
+    A cell goes in all of its modalities, so that pairs are among those held out wherever there are any.
+    """
+    cell, position = _places(rows)
+    partners = _Partners(cell, correspondence, position.shape[1])
+    held = np.zeros(position.shape[1], dtype=bool)
+    for group in _groups(np.vstack([position >= 0, partners.any])):
+        held[rng.permutation(group)[: math.ceil(fraction * len(group))]] = True
+    return [held[part] for part in cell]
+
+
+def _places(rows: Sequence[NDArray[np.intp]]) -> tuple[list[NDArray[np.intp]], NDArray[np.intp]]:
+    """Number of the cell in each row of each modality; and row of each cell in each modality, -1 where it has none."""
+    cells, where = np.unique(np.concatenate(rows), return_inverse=True)
+    cell = np.split(where, np.cumsum([len(r) for r in rows])[:-1])
+    position = np.full((len(rows), len(cells)), -1)
+    for place, part in zip(position, cell, strict=True):
+        place[part] = np.arange(len(part))
+    return cell, position
 
 
 class SubMatrix:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from copy import deepcopy
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -76,16 +76,45 @@ class Dropout(nn.Module):
         return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
 
 
+def _hidden(members: int, n_in: int, n_out: int, *, dropout: float) -> list[nn.Module]:
+    """Linear, batch normalisation, leaky ReLU and dropout; no bias, as the normalisation subtracts it."""
+    layers = [Linear(members, n_in, n_out, bias=False), BatchNorm(members, n_out), nn.LeakyReLU()]
+    return [*layers, Dropout(dropout)] if dropout else layers
+
+
 class MLP(nn.Sequential):
-    """Hidden layers of linear, batch normalisation, leaky ReLU and dropout, then a linear layer (section 4.1)."""
+    """Hidden layers of linear, batch normalisation, leaky ReLU and dropout, then a linear layer (section 4.1 of JAMIE)."""
 
     def __init__(self, members: int, widths: Sequence[int], *, dropout: float) -> None:
-        hidden: list[nn.Module] = []
-        for n_in, n_out in pairwise(widths[:-1]):
-            # no bias: the normalisation that follows subtracts it
-            hidden += [Linear(members, n_in, n_out, bias=False), BatchNorm(members, n_out), nn.LeakyReLU()]
-            hidden += [Dropout(dropout)] if dropout else []
+        hidden = [layer for a, b in pairwise(widths[:-1]) for layer in _hidden(members, a, b, dropout=dropout)]
         super().__init__(*hidden, Linear(members, widths[-2], widths[-1]))
+
+
+class ConditionalMLP(nn.Module):
+    """An MLP, of one member, each of whose layers also reads what is known of the cell."""
+
+    def __init__(self, widths: Sequence[int], *, n_conditions: int, dropout: float) -> None:
+        super().__init__()
+        hidden = (_hidden(1, a + n_conditions, b, dropout=dropout) for a, b in pairwise(widths[:-1]))
+        last = Linear(1, widths[-2] + n_conditions, widths[-1])
+        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in (*hidden, [last]))
+
+    def forward(self, x: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
+        """(1, n_in, cells) and (conditions, cells) -> (1, n_out, cells)."""
+        for stage in self.stages:
+            x = stage(torch.cat([x, conditions[None]], dim=1) if len(conditions) else x)
+        return x
+
+    def given(self, conditions: torch.Tensor) -> nn.Sequential:
+        """What it is for cells of the same conditions, (conditions,), in evaluation, as torch's own layers, cells in rows."""
+        layers: list[nn.Module] = []
+        for stage in self.stages:
+            first, *others = cast("list[Any]", list(one_member(stage, 0)))
+            n = first.in_features - len(conditions)
+            constant = first.weight[:, n:] @ conditions
+            bias = constant if first.bias is None else first.bias + constant
+            layers += [affine(first.weight[:, :n], bias), *others]
+        return nn.Sequential(*layers).eval()
 
 
 def one_member(mlp: nn.Module, i: int, *, n_out: int | None = None) -> nn.Sequential:

@@ -13,7 +13,7 @@ from .._logging import logger
 from ._base import History
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import nn
     from torch.optim.lr_scheduler import LRScheduler
@@ -42,11 +42,14 @@ def train(
     n_steps: int,
     steps_per_epoch: int,
     patience: Patience,
+    validate: Sequence[Callable[[], Terms]] | None = None,
     progress: bool | None = None,
 ) -> History:
     """Minimise `losses(step)["total"]`; the network ends with the weights of its best epoch.
 
-    `losses` draws a batch and returns its loss terms, `total` among them. The history has their means, one row an epoch.
+    `losses` draws a batch and returns its loss terms, `total` among them. The history has their means, one row an epoch. A
+    term `adversary` that is no part of the total is minimised as well, but does not say which epoch is best. With `validate`
+    the mean total of these batches says so, which becomes the term `validation`.
     """
     history, best, lapses = History(), _Best(network), 0
     network.train()
@@ -55,12 +58,14 @@ def train(
             for first in range(0, n_steps, steps_per_epoch):
                 steps = range(first, min(first + steps_per_epoch, n_steps))
                 means = _epoch(losses, steps, optimizer, scheduler)
+                if validate is not None:
+                    means["validation"] = _validation(network, validate)
                 history.append(steps.stop, means)
                 bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)
                 bar.update()
                 if steps.stop < min(patience.min_steps, n_steps):
                     continue
-                lapses = 0 if best.offer(means["total"], patience.min_change) else lapses + 1
+                lapses = 0 if best.offer(means.get("validation", means["total"]), patience.min_change) else lapses + 1
                 if patience.max_lapses is not None and lapses >= patience.max_lapses:
                     logger.info("stopped after step %d: no better loss in %d epochs", steps.stop, lapses)
                     break
@@ -82,13 +87,21 @@ def _epoch(
         optimizer.zero_grad(set_to_none=True)
         terms = losses(step)
         _check_finite(terms, step)
-        terms["total"].backward()
+        (terms["total"] + terms.get("adversary", 0.0)).backward()
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + term.detach()
     return {name: float(total) / len(steps) for name, total in sums.items()}
+
+
+@torch.no_grad()
+def _validation(network: nn.Module, batches: Sequence[Callable[[], Terms]]) -> float:
+    network.eval()
+    totals = [float(losses()["total"]) for losses in batches]
+    network.train()
+    return sum(totals) / len(totals)
 
 
 def _check_finite(terms: Terms, step: int) -> None:

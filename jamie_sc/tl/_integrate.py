@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from .._compat import copy_of
-from .._core._modalities import read_modalities
+from .._core._modalities import per_modality, read_modalities
+from .._core._obs import obs_column
 from .._core._pairing import (
     INFERRED,
     check_linked,
@@ -31,7 +33,7 @@ from ..models import get_model
 from ..models._base import MIN_CELLS
 from ._calibrate import calibrate as held_out_errors
 from ._infer import infer
-from ._read import in_order_of_names, stored_reducer
+from ._read import batches_of, in_order_of_names, stored_reducer, strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -47,11 +49,14 @@ if TYPE_CHECKING:
 def integrate(
     mdata: MuData,
     *,
-    model: Literal["jamie"] = "jamie",
+    model: Literal["jamie", "clue"] = "jamie",
     modalities: Sequence[str] | None = None,
     layer: str | Mapping[str, str] | None = None,
     use_rep: str | Mapping[str, str] | None = None,
     correspondence: str | sp.spmatrix | sp.sparray | None = None,
+    likelihood: str | Mapping[str, str] | None = None,
+    batch_key: str | Sequence[str] | None = None,
+    labels_key: str | None = None,
     recipe: Literal["default", "paper"] = "default",
     params: Mapping[str, Any] | None = None,
     calibrate: bool | None = None,
@@ -170,10 +175,13 @@ def integrate(
     started = time.perf_counter()
     data = read_modalities(mdata, modalities=modalities, layer=layer, use_rep=use_rep, at_least=2)
     names = [m.name for m in data]
+    fitted = get_model(model)(recipe=recipe, **(params or {}))
+    options = {"likelihood": likelihood, "batch_key": batch_key, "labels_key": labels_key}
+    _check_options(fitted, options)
+    data = _annotated(mdata, data, **options)
     counts = count_pairs({m.name: m.rows for m in data}, mdata.obs_names)
     log_pairs(counts)
     seed = int(np.random.default_rng(rng).integers(2**31))
-    fitted = get_model(model)(recipe=recipe, **(params or {}))
     reducers = {m.name: r for m in data if (r := stored_reducer(mdata, m)) is not None}
     infer_missing = partial(infer, reducers=reducers, rng=np.random.default_rng(seed), progress=progress)
     ordered, F, inferred = _correspondence(mdata, data, correspondence, infer_missing)
@@ -201,6 +209,36 @@ def integrate(
         slots.uns,
     )
     return mdata if copy else None
+
+
+def _check_options(model: Model, options: Mapping[str, Any]) -> None:
+    """Raise where an option is given that the model does not read."""
+    given = [name for name, value in options.items() if value is not None]
+    if unknown := [name for name in given if name not in model.options]:
+        msg = f'The model {model.name!r} takes no {" and no ".join(unknown)}. Leave it out, or take model="clue".'
+        raise ValueError(msg)
+
+
+def _annotated(
+    mdata: MuData,
+    data: Sequence[Modality],
+    *,
+    likelihood: str | Mapping[str, str] | None,
+    batch_key: str | Sequence[str] | None,
+    labels_key: str | None,
+) -> list[Modality]:
+    """The modalities, with what the user says of their values, and batches and labels of their cells."""
+    likelihoods = per_modality("likelihood", likelihood, [m.name for m in data])
+    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key or [])
+    return [
+        replace(
+            m,
+            likelihood=likelihoods[m.name],
+            batches=batches_of(mdata, m.name, m.obs_names, keys, known=True),
+            labels=None if labels_key is None else strings(obs_column(mdata, m.name, labels_key).loc[m.obs_names]),
+        )
+        for m in data
+    ]
 
 
 def _correspondence(

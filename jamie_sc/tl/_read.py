@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from .._core._modalities import read_modalities, some
+from .._core._obs import obs_column
 from .._core._write import read_reduction
 from .._logging import logger
 from ..models._reducers import Reducer
@@ -32,7 +33,40 @@ def read_for_model(mdata: MuData, model: Model, name: str) -> Modality:
         got = None if data.rep is None else data.rep.shape[1]
         msg = f"mdata[{name!r}].obsm[{fitted.use_rep!r}] has {got} dimensions, but the model was trained on {fitted.n_rep}."
         raise ValueError(msg)
+    data = replace(data, batches=batches_of(mdata, name, data.obs_names, model.batch_keys))
     return data if order is None else replace(data, X=data.X[:, order], var_names=data.var_names[order])
+
+
+def batches_of(
+    mdata: MuData, name: str, cells: pd.Index, keys: Sequence[str], *, known: bool = False
+) -> dict[str, NDArray[np.object_]]:
+    """For each key of obs, the batch of a modality's cells as a string, None where it is unknown; a lacking key is left out.
+
+    With `known`, both are errors.
+    """
+    found = {}
+    for key in keys:
+        try:
+            values = strings(obs_column(mdata, name, key).loc[cells])
+        except KeyError:
+            if known:
+                raise
+            continue
+        if known and (gone := pd.isna(values)).any():
+            msg = (
+                f"obs[{key!r}] says nothing of {gone.sum()} cells of modality {name!r}, such as {cells[gone][0]!r}. A batch_key has "
+                "a value for every cell: fill it in, or leave these cells out."
+            )
+            raise ValueError(msg)
+        found[key] = values
+    return found
+
+
+def strings(column: pd.Series) -> NDArray[np.object_]:
+    """Values as strings, None where there is none."""
+    return np.array(
+        [None if gone else str(value) for value, gone in zip(column, column.isna(), strict=True)], dtype=object
+    )
 
 
 def target_features(mdata: MuData, model: Model, name: str) -> NDArray[np.intp] | None:

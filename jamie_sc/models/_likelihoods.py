@@ -1,0 +1,242 @@
+"""Likelihoods of a modality's values given what its decoder makes of a latent; features x cells, as the networks.
+
+A decoder's output is linear; each likelihood turns it into the mean of its distribution and has parameters of its own
+for each feature. A softmax spreads counts over the features of a cell: their means add up to its library size.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ._reducers import Matrix
+
+LEAST_SIGMA = 1e-4
+"""Below any standard deviation of a Gaussian."""
+MOST_LOG_THETA = 12.0
+"""Above it a negative binomial is as good as Poisson, and differences of its log gamma functions are only rounding."""
+
+
+class Likelihood(nn.Module):
+    """Distribution of the values of one modality, with parameters for each feature that start at zero."""
+
+    name: ClassVar[str]
+    counts: ClassVar[bool] = False
+    """Whether it needs the library size of each cell."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__()
+        self.n_features = n_features
+
+    def nll(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        """Negative log-likelihood, averaged over features.
+
+        From decodings of the same cells, (..., features, cells), their values, (features, cells), and their library
+        sizes, (cells,), to (..., cells). One decoding after the other, for temporary tensors of a reasonable size.
+        """
+        x = x.contiguous()  # as the decodings are: products are faster
+        each = [self._log_likelihood(decoding, x, library) for decoding in out.reshape(-1, *x.shape)]
+        return -(torch.stack(each).view(*out.shape[:-2], -1) + self._shared(x)) / len(x)
+
+    @abstractmethod
+    def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        """Expected values, same shape as `out`."""
+
+    @abstractmethod
+    def _log_likelihood(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        """Of one decoding, summed over features: (cells,). Without `_shared`."""
+
+    def _shared(self, x: torch.Tensor) -> torch.Tensor | float:
+        """Terms that do not depend on the decoding, summed over features: (cells,) or a number."""
+        return 0.0
+
+
+class Gaussian(Likelihood):
+    """Normal distribution around the decoder's output."""
+
+    name = "gaussian"
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features)
+        self.spread = nn.Parameter(torch.zeros(n_features, 1))
+
+    @property
+    def sigma(self) -> torch.Tensor:
+        """Standard deviations, (features, 1); 1 at first."""
+        return _softplus(self.spread, 1 - LEAST_SIGMA) + LEAST_SIGMA
+
+    def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        """The decoder's output."""
+        return out
+
+    def _log_likelihood(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        return -((x - out) / self.sigma).square().sum(0) / 2
+
+    def _shared(self, x: torch.Tensor) -> torch.Tensor:
+        return -(self.sigma.log() + math.log(2 * math.pi) / 2).sum()
+
+
+class _Scored(Likelihood):
+    """The decoder's output is scaled and shifted, each feature by its own parameters, before it is a logit."""
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features)
+        self.scale = nn.Parameter(torch.zeros(n_features, 1))
+        self.shift = nn.Parameter(torch.zeros(n_features, 1))
+
+    def logits(self, out: torch.Tensor) -> torch.Tensor:
+        """Of each feature, up to a number that all counts of a cell share."""
+        return out * _softplus(self.scale, 1) + self.shift
+
+
+class Bernoulli(_Scored):
+    """Values 0 and 1."""
+
+    name = "bernoulli"
+
+    def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        """Probability of a 1."""
+        return torch.sigmoid(self.logits(out))
+
+    def _log_likelihood(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        logit = self.logits(out)
+        return (x * logit - functional.softplus(logit)).sum(0)
+
+
+class _Counts(_Scored):
+    """Counts, whose means mu are shares of the cell's library size; a cell without counts has likelihood 1."""
+
+    counts = True
+
+    def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        """Library size, spread over the features."""
+        return torch.softmax(self.logits(out), -2) * self._known(library)
+
+    def _log_mu(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        library = self._known(library)
+        tiny = torch.finfo(library.dtype).tiny  # not zero, for the gradient's sake
+        return torch.log_softmax(self.logits(out), -2) + library.clamp_min(tiny).log()
+
+    def _known(self, library: torch.Tensor | None) -> torch.Tensor:
+        if library is None:
+            msg = f"The likelihood {self.name!r} needs library, the total counts of each cell."
+            raise ValueError(msg)
+        return library
+
+
+class Poisson(_Counts):
+    """Poisson distribution of counts."""
+
+    name = "poisson"
+
+    def _log_likelihood(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        return (x * self._log_mu(out, library)).sum(0) - self._known(library)  # which is the sum of mu
+
+    def _shared(self, x: torch.Tensor) -> torch.Tensor:
+        return -torch.lgamma(x + 1).sum(0)
+
+
+class NegativeBinomial(_Counts):
+    """Negative binomial distribution of counts, of variance mu + mu^2 / theta."""
+
+    name = "nb"
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features)
+        self.log_theta = nn.Parameter(torch.zeros(n_features, 1))
+
+    def _log_likelihood(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        return self._each(self._log_mu(out, library), x).sum(0)
+
+    def _each(self, log_mu: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """Of each value but for `_shared`, x log mu - (x + theta) log(1 + mu / theta): (features, cells)."""
+        log_theta = self._log_theta
+        return x * log_mu - (x + log_theta.exp()) * functional.softplus(log_mu - log_theta)
+
+    def _shared(self, x: torch.Tensor) -> torch.Tensor:
+        """Sum of log Gamma(x + theta) - log Gamma(theta) - x log theta - log x!, which is 0 where x is 0 or 1.
+
+        In double precision, where there is one: these terms are large if theta is, and their sum small.
+        """
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        feature, cell = (x > 1).nonzero(as_tuple=True)
+        value, log_theta = x[feature, cell].to(wide), self._log_theta[:, 0].to(wide)
+        theta = log_theta.exp()
+        terms = torch.lgamma(value + theta[feature]) - torch.lgamma(theta)[feature] - value * log_theta[feature]
+        terms = terms - torch.lgamma(value + 1)
+        return terms.new_zeros(x.shape[1]).index_put((cell,), terms, accumulate=True).to(x.dtype)
+
+    @property
+    def _log_theta(self) -> torch.Tensor:
+        return self.log_theta.clamp(max=MOST_LOG_THETA)
+
+
+class ZeroInflated(NegativeBinomial):
+    """Negative binomial distribution of counts, in place of which there is a zero with probability pi."""
+
+    name = "zinb"
+
+    def __init__(self, n_features: int) -> None:
+        super().__init__(n_features)
+        self.logit_pi = nn.Parameter(torch.zeros(n_features, 1))
+
+    def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
+        """Library size, spread over the features, less what is lost to zeros."""
+        return torch.sigmoid(-self.logit_pi) * super().mean(out, library)
+
+    def _each(self, log_mu: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        each = super()._each(log_mu, x)
+        return torch.where(x > 0, each, torch.logaddexp(self.logit_pi, each)) - functional.softplus(self.logit_pi)
+
+
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    cls.name: cls for cls in (Gaussian, NegativeBinomial, ZeroInflated, Poisson, Bernoulli)
+}
+
+
+def likelihood_of(X: Matrix) -> str:
+    """What suits the values: "bernoulli" for 0 and 1, "nb" for other counts, "gaussian" for all else."""
+    values = X.data if sp.issparse(X) else X
+    if _no_counts(values).any():
+        return "gaussian"
+    return "nb" if (values > 1).any() else "bernoulli"
+
+
+def check_likelihood(name: str, X: Matrix, modality: str) -> None:
+    """Refuse a likelihood that there is not, or that gives some of the values no probability."""
+    if name not in LIKELIHOODS:
+        msg = f"There is no likelihood {name!r} for modality {modality!r}. Choose one of {list(LIKELIHOODS)}."
+        raise ValueError(msg)
+    values = X.data if sp.issparse(X) else X
+    if LIKELIHOODS[name].counts and (bad := values[_no_counts(values)]).size:
+        msg = (
+            f"Modality {modality!r} has likelihood {name!r} but holds {bad.size} values that are negative or not whole "
+            f"numbers (first: {bad[0]:g}). Give the layer with raw counts: layer={{{modality!r}: 'counts'}}; or choose "
+            f"{likelihood_of(X)!r}, which suits the values."
+        )
+        raise ValueError(msg)
+    if name == "bernoulli" and (bad := values[(values != 0) & (values != 1)]).size:
+        msg = (
+            f"Modality {modality!r} has likelihood {name!r} but holds {bad.size} values other than 0 and 1 (first: "
+            f"{bad[0]:g}). Give a layer of zeros and ones; or choose {likelihood_of(X)!r}, which suits the values."
+        )
+        raise ValueError(msg)
+
+
+def _no_counts(values: NDArray) -> NDArray[np.bool_]:
+    return (values < 0) | (values != np.floor(values))
+
+
+def _softplus(x: torch.Tensor, at_zero: float) -> torch.Tensor:
+    """Softplus, moved so that it has this value at zero."""
+    return functional.softplus(x + math.log(math.expm1(at_zero)))
