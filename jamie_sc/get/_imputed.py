@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 from anndata import AnnData
@@ -10,16 +10,24 @@ from anndata import AnnData
 from .._core._obs import obs_of
 from .._core._slots import find_slots
 from ..models import from_state
+from ..tl._conditions import conditions_of
 from ..tl._read import columns_of, read_for_model
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mudata import MuData
 
 
 def imputed(
-    mdata: MuData, *, source: str, target: str, var_names: str | Sequence[str] | None = None, key: str | None = None
+    mdata: MuData,
+    *,
+    source: str,
+    target: str,
+    var_names: str | Sequence[str] | None = None,
+    library: float | Literal["observed"] | None = None,
+    batch: str | Mapping[str, str] | None = None,
+    key: str | None = None,
 ) -> AnnData:
     """Impute a modality for every cell that has another one.
 
@@ -35,6 +43,8 @@ def imputed(
         Modality to predict.
     var_names
         Features of the target wanted; default all.
+    library, batch
+        Depth and batch that cells are imputed for, as in :func:`jamie_sc.tl.impute`.
     key
         Which integration, where `mdata` holds several.
 
@@ -48,7 +58,7 @@ def imputed(
     KeyError
         If there is no trained model, or it has no such modality or feature.
     ValueError
-        If the source's features are not those the model was trained on.
+        If the source's features are not those the model was trained on, or `library` or `batch` does not suit it.
 
     Examples
     --------
@@ -63,5 +73,6 @@ def imputed(
     columns, wanted = columns_of(model, target, var_names)
     data = read_for_model(mdata, model, source)
     latent = model.encode(source, data.X, data.rep)
-    X = model.decode(target, latent, columns)
+    given = conditions_of(mdata, model, data, target, batch=batch, library=library)
+    X = model.decode(target, latent, columns, given)
     return AnnData(X, obs_of(mdata, data), pd.DataFrame(index=wanted), obsm={slots.obsm: model.embed(latent)})

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import sparse
-from sklearn.neighbors import NearestNeighbors
 
 from ._arrays import embedding_pair
+from ._jaccard import jaccard, neighbourhoods
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,9 @@ def matching_score(
     neighbour of itself in its own modality). Each row is divided by its sum, and the score is the mean of the diagonal
     (Equation 17). A row without any match scores 0.
 
+    Rows are the cells of `x`: the score is that of finding the partner in `y` for each cell of `x`. So with genes as `x`
+    and proteins as `y` it is the competition's GEX2ADT; swapped it is ADT2GEX.
+
     Parameters
     ----------
     x
@@ -48,8 +51,9 @@ def matching_score(
         Size of each neighbourhood, by Euclidean distance. CLUE won the competition with 1, on embeddings whose rows
         were scaled to length 1: scale them beforehand to compare.
     matching
-        Score this matching matrix (cells x cells, sparse or dense) instead of one made from `x` and `y`. Row i and
-        column i are the same cell, negative entries count as 0, and rows need not add up to 1.
+        Score this matching matrix (cells x cells, sparse or dense) instead of one made from `x` and `y`. Row i, of the
+        first modality, and column i, of the second, are the same cell; negative entries count as 0, and rows need not
+        add up to 1.
     chunk_size
         Rows of the matching held at a time. The result does not depend on it.
 
@@ -63,6 +67,15 @@ def matching_score(
         If there is neither a pair of embeddings nor a `matching`, or both; if `x` and `y` differ in shape, are empty
         or hold NaN; if `n_neighbors` is not between 1 and the number of cells; if `matching` is not square or holds
         NaN.
+
+    See Also
+    --------
+    jamie_sc.tl.match_cells : the same matching of cells that share no name (``method="latent"``).
+
+    Notes
+    -----
+    No matrix of cells x cells is made. With 20,000 cells in 100 dimensions and one CPU core, 1 neighbour takes 6 seconds
+    and a few MiB, 20 neighbours take 15 to 20 seconds and up to 0.25 GiB.
 
     Examples
     --------
@@ -83,10 +96,10 @@ def matching_score(
         msg = "Give both embeddings, x and y, or a matching."
         raise ValueError(msg)
     else:
-        blocks = _jaccard(*embedding_pair(x, y, same_cells=True), n_neighbors=n_neighbors, chunk_size=chunk_size)
+        blocks = _blocks(*embedding_pair(x, y, same_cells=True), n_neighbors=n_neighbors, chunk_size=chunk_size)
     score, n_cells = 0.0, 0
     for block in blocks:
-        confidence, total = block.diagonal(k=n_cells), np.asarray(block.sum(axis=1)).ravel()
+        confidence, total = block.diagonal(k=n_cells), block.sum(axis=1, dtype=np.float64)
         score += np.divide(confidence, total, out=np.zeros_like(total), where=total > 0).sum()
         n_cells += block.shape[0]
     return float(score / n_cells)
@@ -105,21 +118,13 @@ def _checked(matching: Matrix) -> sparse.csr_array:
     return matrix.maximum(0)
 
 
-def _jaccard(
+def _blocks(
     x: NDArray[np.float64], y: NDArray[np.float64], *, n_neighbors: int, chunk_size: int
 ) -> Iterator[sparse.csr_array]:
-    """Equation 16 in chunks of rows, because a hub (a cell near to all others) fills whole rows and columns."""
     if not 1 <= n_neighbors <= len(x):
         msg = f"n_neighbors is {n_neighbors}, but must be between 1 and the {len(x)} cells."
         raise ValueError(msg)
     if chunk_size < 1:
         msg = f"chunk_size must be at least 1, not {chunk_size}."
         raise ValueError(msg)
-    in_x, in_y = NearestNeighbors(n_neighbors=n_neighbors).fit(x), NearestNeighbors(n_neighbors=n_neighbors).fit(y)
-    xx, yx = (sparse.csr_array(in_x.kneighbors_graph(cells)) for cells in (x, y))
-    xy, yy = (sparse.csr_array(in_y.kneighbors_graph(cells)) for cells in (x, y))
-    for start in range(0, len(x), chunk_size):
-        rows = slice(start, start + chunk_size)
-        shared = sparse.csr_array(xy[rows] @ yy.T + xx[rows] @ yx.T)
-        shared.data /= 4 * n_neighbors - shared.data  # four neighbourhoods, less what they share, are their union
-        yield shared
+    return jaccard(*neighbourhoods(x, y, n_neighbors=n_neighbors), n_neighbors=n_neighbors, chunk_size=chunk_size)

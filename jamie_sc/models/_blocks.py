@@ -95,9 +95,9 @@ class ConditionalMLP(nn.Module):
 
     def __init__(self, widths: Sequence[int], *, n_conditions: int, dropout: float) -> None:
         super().__init__()
-        hidden = (_hidden(1, a + n_conditions, b, dropout=dropout) for a, b in pairwise(widths[:-1]))
-        last = Linear(1, widths[-2] + n_conditions, widths[-1])
-        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in (*hidden, [last]))
+        stages = [_hidden(1, a + n_conditions, b, dropout=dropout) for a, b in pairwise(widths[:-1])]
+        stages.append([Linear(1, widths[-2] + n_conditions, widths[-1])])
+        self.stages = nn.ModuleList(nn.Sequential(*stage) for stage in stages)
 
     def forward(self, x: torch.Tensor, conditions: torch.Tensor) -> torch.Tensor:
         """(1, n_in, cells) and (conditions, cells) -> (1, n_out, cells)."""
@@ -117,8 +117,8 @@ class ConditionalMLP(nn.Module):
         return nn.Sequential(*layers).eval()
 
 
-def one_member(mlp: nn.Module, i: int, *, n_out: int | None = None) -> nn.Sequential:
-    """One member of an MLP in evaluation, as torch's own layers, cells in rows; `n_out` for its first outputs only."""
+def one_member(mlp: nn.Module, i: int, outputs: slice | None = None) -> nn.Sequential:
+    """One member of an MLP in evaluation, as torch's own layers, cells in rows; `outputs` for some of its outputs only."""
     layers: list[nn.Module] = []
     for layer in mlp.children():
         if isinstance(layer, Linear):
@@ -128,8 +128,8 @@ def one_member(mlp: nn.Module, i: int, *, n_out: int | None = None) -> nn.Sequen
         elif not isinstance(layer, Dropout):
             layers.append(deepcopy(layer))
     last = layers[-1]
-    if n_out is not None and isinstance(last, nn.Linear):
-        layers[-1] = affine(last.weight[:n_out], last.bias[:n_out])
+    if outputs is not None and isinstance(last, nn.Linear):
+        layers[-1] = affine(last.weight[outputs], last.bias[outputs])
     return nn.Sequential(*layers).eval()
 
 

@@ -44,8 +44,10 @@ BURN_IN = 1 / 3
 class CLUEConfig(AutoencoderConfig):
     """Hyperparameters of CLUE; the values here are the default recipe, chosen on validation cells."""
 
-    hidden: tuple[int, ...] = (192, 96)
-    """Widths of the hidden layers of each encoder, reversed in the decoders. `latent_dim` is d, of each sub-space."""
+    hidden: tuple[int, ...] = (256,)
+    """Widths of the hidden layers of encoders, reversed in decoders. `latent_dim` is d, of each of the K sub-spaces."""
+    shared_layers: bool = True
+    """Let the encoders of a modality share their hidden layers, as the paper's conclusion suggests; else there are K^2 networks."""
 
     # Where paper and published code differ
     posterior: Literal["product", "average"] = "product"
@@ -133,10 +135,6 @@ class Values(NamedTuple):
     library: torch.Tensor | None
     batch: torch.Tensor
 
-    def take(self, cells: torch.Tensor) -> Values:
-        """Some of the cells."""
-        return Values(self.x[:, cells], None if self.library is None else self.library[cells], self.batch[:, cells])
-
 
 class Network(nn.Module):
     """Encoders from every modality to every sub-space, a decoder from each sub-space, and the discriminator (Figure 2)."""
@@ -156,9 +154,11 @@ class Network(nn.Module):
         self.unit_length = config.unit_length
         self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
         self.likelihoods = nn.ModuleList(likelihoods)
+        self.members = 1 if config.shared_layers else self.K  # encoders of a modality that are computed side by side
         for n_in, likelihood, n in zip(n_inputs, likelihoods, n_batches, strict=True):
+            down = (n_in, *config.hidden, 2 * d * self.K // self.members)
+            self.encoders.append(MLP(self.members, down, dropout=config.dropout))
             up = (d, *config.hidden[::-1], likelihood.n_features)
-            self.encoders.append(MLP(self.K, (n_in, *config.hidden, 2 * d), dropout=config.dropout))
             self.decoders.append(ConditionalMLP(up, n_conditions=n, dropout=config.dropout))
         self.blur = Dropout(config.input_dropout)
         self.critic = _classifier((self.K * d, *config.critic_hidden, self.K))
@@ -166,7 +166,8 @@ class Network(nn.Module):
 
     def encode(self, k: int, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log variance of q(z_j | x_k) for each j, (K, d, cells); x is (features, cells)."""
-        mean, log_variance = self.encoders[k](self.blur(x.expand(self.K, -1, -1))).chunk(2, dim=1)
+        out = self.encoders[k](self.blur(x.expand(self.members, -1, -1)))
+        mean, log_variance = out.view(self.K, -1, x.shape[-1]).chunk(2, dim=1)
         return mean, log_variance.clamp(-10, 10)
 
     def decode(self, k: int, z: torch.Tensor, batch: torch.Tensor) -> torch.Tensor:
@@ -288,16 +289,16 @@ def _reconstructions(
     own, cross = [], []
     for k, (likelihood, target) in enumerate(zip(network.likelihoods, values, strict=True)):
         arrows = [(z[a][:, :, i], j, w) for (a, to), (i, j, w) in both_ways(links) if to == k and translation]
-        cells = [torch.arange(target.x.shape[1], device=target.x.device)] * 2 + [j for _, j, _ in arrows]
+        everyone = torch.arange(target.x.shape[1], device=target.x.device)
+        cells = torch.cat([everyone, everyone, *(j for _, j, _ in arrows)])
         latents = torch.cat([z[k], joint[k], *(latent for latent, _, _ in arrows)], dim=2)
-        out = network.decode(k, latents, target.batch[:, torch.cat(cells)]).split([len(c) for c in cells], dim=1)
-        both = likelihood.nll(torch.stack(out[:2]), target.x, target.library).mean(1)
-        own.append(both[0])
-        cross.append(both[1])
-        for decoded, (_, j, weight) in zip(out[2:], arrows, strict=True):
-            there = target.take(j)
-            nll = likelihood.nll(decoded, there.x, there.library)
-            cross.append(translation * (weight * nll).sum() / weight.sum())
+        sizes = [len(everyone), len(everyone), *(len(j) for _, j, _ in arrows)]
+        decoded = network.decode(k, latents, target.batch[:, cells]).split(sizes, dim=1)
+        rows = [None, None, *(j for _, j, _ in arrows)]
+        from_own, from_all, *from_others = likelihood.nll(decoded, target.x, target.library, rows)
+        own.append(from_own.mean())
+        cross.append(from_all.mean())
+        cross += [translation * (w * nll).sum() / w.sum() for nll, (_, _, w) in zip(from_others, arrows, strict=True)]
     return _sum(own), _sum(cross)
 
 
@@ -501,10 +502,9 @@ class CLUE(Autoencoder):
         What stands for counts is linear in the decoder's output: their centred log-ratio, log mu less its mean over the features,
         which no library size changes; and for zeros and ones, the logit.
         """
-        read, encoder = self._scale_features(source), self.network.encoders[self._index(source)]
-        d = self.config.latent_dim
+        read, a = self._scale_features(source), self._index(source)
         if target is None:
-            return Road(read, [one_member(encoder, j, n_out=d) for j in range(len(self.modalities))])
+            return Road(read, [self._encoder(a, j) for j in range(len(self.modalities))])
         if self.config.unit_length:
             msg = (
                 "The latent is brought to one length before it is decoded, which no standard layer does. Train a model with "
@@ -520,10 +520,16 @@ class CLUE(Autoencoder):
         else:
             *decoder, last = decoder
             write = _logits(likelihood, last, features)
-        return Road(read, [nn.Sequential(*one_member(encoder, k, n_out=d), *decoder)], write)
+        return Road(read, [nn.Sequential(*self._encoder(a, k), *decoder)], write)
+
+    def _encoder(self, k: int, j: int) -> nn.Sequential:
+        """From what is read of modality k to the posterior mean of sub-space j, as standard layers."""
+        d, shared = self.config.latent_dim, self.config.shared_layers
+        start = 2 * d * j if shared else 0
+        return one_member(self.network.encoders[k], 0 if shared else j, slice(start, start + d))
 
 
-def _logits(likelihood: Likelihood, last: nn.Linear, features: NDArray[np.intp] | None) -> nn.Linear:
+def _logits(likelihood: Any, last: nn.Linear, features: NDArray[np.intp] | None) -> nn.Linear:
     """The decoder's last layer and the logits of its outputs as one layer; those of counts less their mean."""
     weight = likelihood.logits(last.weight) - likelihood.shift
     bias = likelihood.logits(last.bias[:, None])[:, 0]

@@ -295,7 +295,7 @@ class JAMIE(Autoencoder):
         """Components, each member's encoder to its posterior mean, its decoder, and back to features."""
         read, encoder = self._scale_features(source), self.network.encoders[self._index(source)]
         members, g = range(self.config.members), self.config.latent_dim
-        encoders = [one_member(encoder, i, n_out=g) for i in members]  # the mean comes first
+        encoders = [one_member(encoder, i, slice(g)) for i in members]  # the mean comes first
         if target is None:
             return Road(read, encoders)
         decoders = [one_member(self.network.decoders[self._index(target)], i) for i in members]

@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ._reducers import Matrix
@@ -38,15 +40,26 @@ class Likelihood(nn.Module):
         super().__init__()
         self.n_features = n_features
 
-    def nll(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
-        """Negative log-likelihood, averaged over features.
+    def nll(
+        self,
+        decodings: Sequence[torch.Tensor],
+        x: torch.Tensor,
+        library: torch.Tensor | None,
+        cells: Sequence[torch.Tensor | None] | None = None,
+    ) -> list[torch.Tensor]:
+        """Negative log-likelihood of each cell of each decoding, averaged over features.
 
-        From decodings of the same cells, (..., features, cells), their values, (features, cells), and their library
-        sizes, (cells,), to (..., cells). One decoding after the other, for temporary tensors of a reasonable size.
+        From decodings, (features, cells), of all cells or of those `cells`, their values, (features, cells), and their library
+        sizes, (cells,). What does not depend on the decoding is computed once. One decoding after the other, for temporary
+        tensors of a reasonable size.
         """
-        x = x.contiguous()  # as the decodings are: products are faster
-        each = [self._log_likelihood(decoding, x, library) for decoding in out.reshape(-1, *x.shape)]
-        return -(torch.stack(each).view(*out.shape[:-2], -1) + self._shared(x)) / len(x)
+        x, shared = x.contiguous(), self._shared(x)  # products are faster
+        each = []
+        for out, rows in zip(decodings, cells or [None] * len(decodings), strict=True):
+            part = x if rows is None else x[:, rows]
+            total = library if library is None or rows is None else library[rows]
+            each.append(-(self._log_likelihood(out, part, total) + (shared if rows is None else shared[rows])) / len(x))
+        return each
 
     @abstractmethod
     def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
@@ -56,9 +69,9 @@ class Likelihood(nn.Module):
     def _log_likelihood(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
         """Of one decoding, summed over features: (cells,). Without `_shared`."""
 
-    def _shared(self, x: torch.Tensor) -> torch.Tensor | float:
-        """Terms that do not depend on the decoding, summed over features: (cells,) or a number."""
-        return 0.0
+    def _shared(self, x: torch.Tensor) -> torch.Tensor:
+        """Terms that do not depend on the decoding, summed over features: (cells,)."""
+        return x.new_zeros(x.shape[1])
 
 
 class Gaussian(Likelihood):
@@ -83,7 +96,7 @@ class Gaussian(Likelihood):
         return -((x - out) / self.sigma).square().sum(0) / 2
 
     def _shared(self, x: torch.Tensor) -> torch.Tensor:
-        return -(self.sigma.log() + math.log(2 * math.pi) / 2).sum()
+        return -(self.sigma.log() + math.log(2 * math.pi) / 2).sum().expand(x.shape[1])
 
 
 class _Scored(Likelihood):

@@ -95,7 +95,9 @@ def _errors(
         i, j = _test_pairs(a, b, pairs, held)
         if len(i) >= MIN_CELLS // 2:
             cells, measured = source.take(i), dense(target.X[j])
-            imputed, sd = model.sample(source.name, target.name, cells.X, cells.rep, n_samples=N_DRAWS, seed=seed)
+            given = model.conditions(target.name, cells.n_obs, cells.batches)
+            how: dict[str, Any] = {"conditions": given, "n_samples": N_DRAWS, "seed": seed}
+            imputed, sd = model.sample(source.name, target.name, cells.X, cells.rep, **how)
             found[source.name, target.name] = Calibration.fit(measured, imputed, sd, floor=floors[b])
     return found
 

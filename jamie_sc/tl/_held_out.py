@@ -18,6 +18,7 @@ from .._core._modalities import dense
 from .._core._obs import obs_column
 from ..models._reducers import Reducer
 from ._calibrate import N_DRAWS
+from ._conditions import conditions_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .._core._modalities import Modality
-    from ..models._base import Model
+    from ..models._base import Conditions, Model
 
 METRICS = {"pearson": 1, "auroc": 1, "rmse": -1, "js_distance": -1}
 """Scores of a feature: 1 where more is better, -1 where less is."""
@@ -106,6 +107,7 @@ def predict(
     held = [m.take(m.obs_names.get_indexer(test)) for m in (source, target)]
     known, theirs = (m.take(m.obs_names.get_indexer(pairs)).X for m in (source, target))
     latents = [model.encode(m.name, m.X, m.rep) for m in held]
+    given = conditions_of(mdata, model, held[0], target.name)
     X, measured, theirs = held[0].X, dense(held[1].X), dense(theirs)
     train = target.X[~target.obs_names.isin(test)]
     labels = [_labels(mdata, m.name, labels_key).loc[test] for m in (source, target)]
@@ -113,11 +115,11 @@ def predict(
         features=target.var_names,
         measured=measured,
         imputed={
-            model.name: model.decode(target.name, latents[0]),
+            model.name: model.decode(target.name, latents[0], conditions=given),
             "knn": _nearest(known, theirs, X, k) if len(pairs) >= k else None,
             "ridge": _ridge(known, theirs, X) if len(pairs) >= max(k, FEWEST_FOR_RIDGE) else None,
         },
-        covered=_covered(model, held[0], target.name, measured, seed),
+        covered=_covered(model, held[0], target.name, measured, given, seed),
         sd=_spread(train),
         labels=labels[1].where(labels[1].notna(), None).to_numpy(),
         alignment=_alignment([model.embed(latent) for latent in latents], None if labels_key is None else labels),
@@ -140,13 +142,14 @@ def _alignment(embedded: list[NDArray[np.float32]], labels: list[pd.Series] | No
 
 
 def _covered(
-    model: Model, source: Modality, target: str, measured: NDArray[np.float32], seed: int
+    model: Model, source: Modality, target: str, measured: NDArray[np.float32], given: Conditions, seed: int
 ) -> dict[str, NDArray[np.bool_]]:
     """Whether measured values lie within the intervals that `tl.impute` would write."""
     calibration = model.calibrations.get((source.name, target))
     if calibration is None:
         return {}
-    mean, sd = model.sample(source.name, target, source.X, source.rep, n_samples=N_DRAWS, seed=seed)
+    how: dict[str, Any] = {"conditions": given, "n_samples": N_DRAWS, "seed": seed}
+    mean, sd = model.sample(source.name, target, source.X, source.rep, **how)
     interval = partial(calibration.interval, mean, sd)
     bounds = {name: interval(level=level) for name, level in COVERAGE.items()}
     return {name: (low <= measured) & (measured <= high) for name, (low, high) in bounds.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,9 +11,12 @@ from .._core._slots import find_slots
 from .._core._write import drop_layers, extend_modality, write_layer
 from .._logging import logger
 from ..models import from_state
+from ._conditions import conditions_of
 from ._read import read_for_model, target_features
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mudata import MuData
 
     from ..models._base import Model
@@ -27,6 +30,8 @@ def impute(
     target: str,
     n_samples: int | None = None,
     interval: float | None = None,
+    library: float | Literal["observed"] | None = None,
+    batch: str | Mapping[str, str] | None = None,
     extend: bool = False,
     key: str | None = None,
     rng: int | np.random.Generator | None = 0,
@@ -47,6 +52,14 @@ def impute(
         of what they decode to, and how far from it the measured value is to be expected. Default: decode the posterior mean.
     interval
         With `n_samples`: also write the bounds between which the measured value lies with this probability, such as 0.8.
+    library
+        Where the target was trained as counts: total counts that each cell is imputed for. Default: the median of the cells
+        trained on, so that nothing of the target is read. A number: that many. `"observed"`: a cell's own total where it was
+        measured in the target, else the median.
+    batch
+        Where the target was trained with a `batch_key`: the batch that each cell is imputed for; with several keys, a mapping.
+        Default: the cell's own; cells whose batch the model does not know, or does not know of the target, are decoded as an
+        average over those it knows, and a warning says so.
     extend
         Add the cells that have the source and lack the target to the target modality. They get their imputed values in
         the layer, NaN in `X` and in the other layers, the source's latent in `.obsm`, and `True` in
@@ -80,7 +93,8 @@ def impute(
     ValueError
         If the source's features are not those the model was trained on, `n_samples` is below 2 or the model was not
         calibrated for this source and target, `interval` is not between 0 and 0.99 or given without `n_samples`, or no cell
-        of the target has the source and `extend` is off.
+        of the target has the source and `extend` is off; if `library` is no positive number, the target has no counts, or both
+        it and `n_samples` are given, for which intervals were not calibrated; if the model knows no such `batch`.
 
     Notes
     -----
@@ -109,7 +123,7 @@ def impute(
     >>> sorted(mdata["modality2"].layers)[-2:]
     ['jamie_from_modality1_sd', 'jamie_from_modality1_upper']
     """
-    _check_options(n_samples, interval)
+    _check_options(n_samples, interval, library)
     slots = find_slots(mdata, key)
     model = from_state(mdata.uns[slots.uns]["model"])
     features = target_features(mdata, model, target)
@@ -123,13 +137,15 @@ def impute(
         raise ValueError(msg)
 
     latent = model.encode(source, data.X, data.rep)
+    given = conditions_of(mdata, model, data, target, batch=batch, library=library)
     name = slots.imputed(source)
     if n_samples is None:
-        layers = {name: model.decode(target, latent, features)}
+        layers = {name: model.decode(target, latent, features, given)}
     else:
         calibration = _calibration(model, source, target)
         seed = int(np.random.default_rng(rng).integers(2**31))
-        mean, sd = model.sample(source, target, data.X, data.rep, features=features, n_samples=n_samples, seed=seed)
+        how: dict[str, Any] = {"features": features, "conditions": given, "n_samples": n_samples, "seed": seed}
+        mean, sd = model.sample(source, target, data.X, data.rep, **how)
         layers = {name: mean, f"{name}_sd": calibration.predicted_sd(mean, sd, features)}
         if interval is not None:
             bounds = calibration.interval(mean, sd, level=interval, features=features)
@@ -147,7 +163,10 @@ def impute(
     return mdata if copy else None
 
 
-def _check_options(n_samples: int | None, interval: float | None) -> None:
+def _check_options(n_samples: int | None, interval: float | None, library: object) -> None:
+    if n_samples is not None and library is not None:
+        msg = f"library={library!r} and n_samples={n_samples}: intervals were calibrated for the median library size. Leave one out."
+        raise ValueError(msg)
     if n_samples is not None and n_samples < 2:
         msg = f"n_samples is {n_samples}: a standard deviation takes at least 2 draws. Leave it out for the mean alone."
         raise ValueError(msg)

@@ -176,7 +176,7 @@ def integrate(
     data = read_modalities(mdata, modalities=modalities, layer=layer, use_rep=use_rep, at_least=2)
     names = [m.name for m in data]
     fitted = get_model(model)(recipe=recipe, **(params or {}))
-    options = {"likelihood": likelihood, "batch_key": batch_key, "labels_key": labels_key}
+    options: dict[str, Any] = {"likelihood": likelihood, "batch_key": batch_key, "labels_key": labels_key}
     _check_options(fitted, options)
     data = _annotated(mdata, data, **options)
     counts = count_pairs({m.name: m.rows for m in data}, mdata.obs_names)
