@@ -416,6 +416,8 @@ class CLUE(Autoencoder):
         progress: bool | None,
     ) -> History:
         """Equation 15: one step of the discriminator and of all else at once, by turning its gradient round."""
+        for likelihood, m in zip(self.network.likelihoods, data, strict=True):
+            likelihood.start(m.X)
         share = self.config.validation
         held = stratified([m.rows for m in data], F, share, rng) if share else [np.zeros(m.n_obs, bool) for m in data]
         loss, batches = self._loss(*_some_cells(data, F, [~h for h in held]), rng=rng, device=device)
@@ -457,9 +459,9 @@ class CLUE(Autoencoder):
 
     def _codes(self, m: Modality) -> NDArray[np.intp]:
         """Number of each cell's label; -1 where it is unknown."""
-        number = {label: i for i, label in enumerate(self.labels)}
+        number: dict[Any, int] = {label: i for i, label in enumerate(self.labels)}
         given = np.full(m.n_obs, None) if m.labels is None else m.labels
-        return np.array([number.get(str(label), -1) for label in given], dtype=np.int64)
+        return np.array([number.get(label, -1) for label in given], dtype=np.int64)
 
     def _target(self, m: FittedModality, data: Modality, device: torch.device) -> Target:
         batch = one_hot(m.batches, data.batches, data.n_obs)

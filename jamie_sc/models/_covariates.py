@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,7 +26,7 @@ def one_hot(known: Known, given: Given, n: int) -> NDArray[np.float32]:
     parts = [np.empty((n, 0), dtype=np.float32)]
     for key, fractions in known.items():
         part = np.tile(np.array(list(fractions.values()), dtype=np.float32), (n, 1))
-        column = {category: i for i, category in enumerate(fractions)}
+        column: dict[Any, int] = {category: i for i, category in enumerate(fractions)}
         found = np.array([column.get(str(category), -1) for category in given.get(key, [None] * n)])
         part[found >= 0] = np.eye(len(fractions), dtype=np.float32)[found[found >= 0]]
         parts.append(part)
@@ -36,7 +36,7 @@ def one_hot(known: Known, given: Given, n: int) -> NDArray[np.float32]:
 def unknown(known: Known, given: Given) -> dict[str, list[str]]:
     """For each key, the categories that are not known; "missing" stands for no category at all."""
     strange = {
-        key: {"missing" if c is None else str(c) for c in given.get(key, [None]) if str(c) not in known[key]}
+        key: {"missing" if c is None else str(c) for c in given.get(key, [None]) if c not in known[key]}
         for key in known
     }
     return {key: sorted(found) for key, found in strange.items() if found}

@@ -27,6 +27,8 @@ LEAST_SIGMA = 1e-4
 """Below any standard deviation of a Gaussian."""
 MOST_LOG_THETA = 12.0
 """Above it a negative binomial is as good as Poisson, and differences of its log gamma functions are only rounding."""
+STARTING_LOG_THETA = (-3.0, 5.0)
+"""Between these it starts: a cell type with a feature of its own makes theta look smaller than it is within types."""
 
 
 class Likelihood(nn.Module):
@@ -60,6 +62,9 @@ class Likelihood(nn.Module):
             total = library if library is None or rows is None else library[rows]
             each.append(-(self._log_likelihood(out, part, total) + (shared if rows is None else shared[rows])) / len(x))
         return each
+
+    def start(self, X: Matrix) -> None:
+        """Set the parameters to what suits cells x features that are all alike; the decoder learns how they differ."""
 
     @abstractmethod
     def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
@@ -117,6 +122,11 @@ class Bernoulli(_Scored):
 
     name = "bernoulli"
 
+    def start(self, X: Matrix) -> None:
+        """The logit of how often each feature is 1."""
+        ones = (_sums(X) + 0.5) / (X.shape[0] + 1)
+        _fill(self.shift, np.log(ones / (1 - ones)))
+
     def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
         """Probability of a 1."""
         return torch.sigmoid(self.logits(out))
@@ -130,6 +140,15 @@ class _Counts(_Scored):
     """Counts, whose means mu are shares of the cell's library size; a cell without counts has likelihood 1."""
 
     counts = True
+
+    def start(self, X: Matrix) -> None:
+        """The logarithm of each feature's share of all counts."""
+        _fill(self.shift, np.log(self._shares(X)))
+
+    def _shares(self, X: Matrix) -> NDArray[np.float64]:
+        """Of each feature among all counts; half a count for one that has none."""
+        sums = np.maximum(_sums(X), 0.5)
+        return sums / sums.sum()
 
     def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
         """Library size, spread over the features."""
@@ -167,6 +186,15 @@ class NegativeBinomial(_Counts):
     def __init__(self, n_features: int) -> None:
         super().__init__(n_features)
         self.log_theta = nn.Parameter(torch.zeros(n_features, 1))
+
+    def start(self, X: Matrix) -> None:
+        """Also theta, by its moments: the variance beyond Poisson's is the sum of mu^2 over theta."""
+        super().start(X)
+        p, library = self._shares(X), np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+        squares = _sums(X.multiply(X) if sp.issparse(X) else np.square(X))
+        mu2 = p**2 * np.square(library).sum()
+        beyond = squares - 2 * p * (X.T @ library) + mu2 - p * library.sum()
+        _fill(self.log_theta, np.clip(np.log(mu2) - np.log(np.maximum(beyond, 1e-6 * mu2)), *STARTING_LOG_THETA))
 
     def _log_likelihood(self, out: torch.Tensor, x: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
         return self._each(self._log_mu(out, library), x).sum(0)
@@ -244,6 +272,16 @@ def check_likelihood(name: str, X: Matrix, modality: str) -> None:
             f"{bad[0]:g}). Give a layer of zeros and ones; or choose {likelihood_of(X)!r}, which suits the values."
         )
         raise ValueError(msg)
+
+
+def _sums(X: Matrix) -> NDArray[np.float64]:
+    """Of each feature."""
+    return np.asarray(X.sum(axis=0, dtype=np.float64)).ravel()
+
+
+def _fill(parameter: nn.Parameter, values: NDArray[np.float64]) -> None:
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(values[:, None]))
 
 
 def _no_counts(values: NDArray) -> NDArray[np.bool_]:

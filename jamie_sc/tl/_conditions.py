@@ -51,17 +51,18 @@ def _batches_given(m: FittedModality, batch: str | Mapping[str, str] | None) -> 
     """Category of each key given, which the model must know."""
     if batch is None:
         return {}
-    if isinstance(batch, str) and len(m.batches) == 1:
+    if not isinstance(batch, Mapping) and len(m.batches) == 1:
         batch = {next(iter(m.batches)): batch}
     if not isinstance(batch, Mapping):
         msg = f"batch={batch!r}: the model of {m.name!r} has the batch keys {list(m.batches)}; give a mapping of these."
         raise ValueError(msg)
+    batch = {key: str(name) for key, name in batch.items()}
     for key, name in batch.items():
         if name not in m.batches.get(key, {}):
             known = {key: list(names) for key, names in m.batches.items()}
             msg = f"batch={{{key!r}: {name!r}}}: the model of {m.name!r} has no such batch. It knows {known}."
             raise ValueError(msg)
-    return dict(batch)
+    return batch
 
 
 def _library(
@@ -75,6 +76,8 @@ def _library(
         raise ValueError(msg)
     sizes = np.full(cells.n_obs, np.nan, dtype=np.float32)
     if library == "observed":
+        if m.name not in mdata.mod:
+            return sizes
         measured = read_for_model(mdata, model, m.name)
         at = measured.obs_names.get_indexer(cells.obs_names)
         sizes[at >= 0] = np.asarray(measured.X.sum(axis=1)).ravel()[at[at >= 0]]

@@ -65,7 +65,7 @@ def evaluate(
         :func:`jamie_sc.pl.feature_scores` draws; `"label"`: the cells of one label by one method, needs `labels_key`.
     labels_key
         obs column with cell types, for the label transfer accuracy, and for JS distances within each type; default none.
-        Cells without a label count in no distance.
+        Cells without a label count in no distance. Training does not see them.
     test_fraction
         Fraction of the cells measured in all modalities that is held out.
     n_splits
@@ -85,7 +85,8 @@ def evaluate(
     progress
         Show a bar over the trainings; default only on a terminal or in a notebook.
     **kwargs
-        Passed to :func:`jamie_sc.tl.integrate`: `model`, `recipe`, `params`, `layer`, `calibrate`, `device`, ....
+        Passed to :func:`jamie_sc.tl.integrate`: `model`, `recipe`, `params`, `layer`, `likelihood`, `batch_key`,
+        `calibrate`, `device`, ....
 
     Returns
     -------
@@ -206,7 +207,9 @@ def evaluate(
     for split, fraction in tqdm(runs, desc="trainings", disable=None if progress is None else not progress):
         test, start = splits[split], starts[split]
         known = complete.difference(test)
-        train = _training_cells(mdata, data, test, known, fraction, start, fresh=kwargs.get("correspondence") is None)
+        fresh, batch_key = kwargs.get("correspondence") is None, kwargs.get("batch_key")
+        columns = [batch_key] if isinstance(batch_key, str) else list(batch_key or [])
+        train = _training_cells(mdata, data, test, known, fraction, start, fresh=fresh, columns=columns)
         pairs = known[known.isin(train.obs_names)]
         started = perf_counter()
         integrate(train, rng=deepcopy(start), progress=False, key_added="evaluate", **kwargs)
@@ -298,6 +301,7 @@ def _training_cells(
     start: np.random.Generator,
     *,
     fresh: bool,
+    columns: Sequence[str],
 ) -> MuData:
     """All cells but those held out, of which a fraction of those measured in all modalities stay paired.
 
@@ -309,7 +313,7 @@ def _training_cells(
     else:
         seed = deepcopy(start).integers(2**63, size=2)  # the same in each training of the split
         n_left, names = round(fraction * len(known)), [m.name for m in data]
-        train = hide_pairs(train, names, cells=known, n_left=n_left, rng=np.random.default_rng(seed))
+        train = hide_pairs(train, names, cells=known, n_left=n_left, rng=np.random.default_rng(seed), columns=columns)
     if fresh and is_inferred(train, INFERRED):
         del train.obsp[INFERRED]
     for m in data:

@@ -66,7 +66,7 @@ def integrate(
     key_added: str | None = None,
     copy: bool = False,
 ) -> MuData | None:
-    """Learn one joint embedding of all modalities (JAMIE, Equations 1 to 9).
+    """Learn one joint embedding of all modalities (JAMIE, Equations 1 to 9; CLUE, Equations 1 to 15).
 
     Cells that share a name in `obs_names` are the same cell, measured in several modalities: they tie the modalities
     together. Cells that only one modality has are trained on and embedded too; where two modalities both have such cells,
@@ -77,7 +77,8 @@ def integrate(
     mdata
         Two or more modalities, all, some or none of whose cells share a name.
     model
-        The method. `"jamie"`: joint variational autoencoders (Cohen Kalafut et al. 2023).
+        The method. `"jamie"`: joint variational autoencoders (Cohen Kalafut et al. 2023). `"clue"`: cross-linked unified
+        embedding (Tu et al. 2022), which has a likelihood for each modality, batches and labels.
     modalities
         Names of the modalities to integrate; default all.
     layer
@@ -90,11 +91,20 @@ def integrate(
         Key of `mdata.obsp`, or a scipy sparse matrix, (cells, cells) in the order of `mdata.obs_names`: how surely a cell of
         one modality is, or is like, a cell of another, greater than 0 and at most 1. A cell may correspond to several. An
         entry (i, j) and an entry (j, i) are the same link. Shared names are links of 1 in any case.
+    likelihood
+        For `"clue"`: distribution of the values given the latent, for all or for each modality. `"gaussian"`, `"nb"` (negative
+        binomial), `"zinb"` (with more zeros), `"poisson"` or `"bernoulli"`. Default: what suits the values, `"bernoulli"` for
+        zeros and ones, `"nb"` for other counts, else `"gaussian"`, of standardised features reduced to components.
+    batch_key
+        For `"clue"`: obs column, or several, of the batch, for example donor and site. Every cell has one. Decoders read it, so
+        that the latent need not say it; encoders do not, so that new batches can be mapped.
+    labels_key
+        For `"clue"`: obs column with labels that the latent should tell apart, such as cell types. Cells may be without.
     recipe
-        `"default"`: chosen on held-out cells. `"paper"`: Algorithm 1 to the letter, for comparisons; it takes tens of times
-        longer, and wants ``params={"dropout": 0.6}`` where it is to impute (section 4.10).
+        `"default"`: chosen on held-out cells. `"paper"`: the paper's equations and weights to the letter, for comparisons; it
+        takes tens of times longer. JAMIE's wants ``params={"dropout": 0.6}`` where it is to impute (section 4.10).
     params
-        Hyperparameters that differ from the recipe; see :class:`jamie_sc.models.JAMIE`.
+        Hyperparameters that differ from the recipe; see :class:`jamie_sc.models.JAMIE` and :class:`jamie_sc.models.CLUE`.
     calibrate
         Also learn how sure imputed values are, which ``tl.impute(n_samples=...)`` needs: a second model is trained for
         half as many steps, 250 at least, without a fifth of the cells measured in two modalities (at most 500), and its
@@ -108,7 +118,7 @@ def integrate(
     progress
         Show a bar; default only on a terminal or in a notebook.
     key_added
-        Name of every slot instead of `jamie` and `X_jamie`.
+        Name of every slot instead of the model's, `jamie` and `X_jamie`, or `clue` and `X_clue`.
     copy
         Return a copy instead of writing into `mdata`.
 
@@ -117,9 +127,10 @@ def integrate(
     `None`, or the copy. Writes
 
     `mdata.obsm["X_jamie" | key_added]`
-        The joint latent, (cells, latent dimensions), float32: each cell's modalities aggregated (Equation 3).
+        The joint latent, (cells, latent dimensions), float32: each cell's modalities aggregated (JAMIE, Equation 3; CLUE,
+        Equation 11). CLUE's has a sub-space for each modality, side by side.
     `mdata.mod[m].obsm["X_jamie" | key_added]`
-        The latent of modality `m` alone, (cells of m, latent dimensions), float32 (posterior mean, Equation 2).
+        The latent of modality `m` alone, (cells of m, latent dimensions), float32 (posterior mean).
     `mdata.uns["jamie" | key_added]`
         `params`, `history` (loss terms), `pairing` (counts) and `model`: the trained model as arrays and JSON, so that
         an `.h5mu` carries it.
@@ -127,7 +138,7 @@ def integrate(
     Raises
     ------
     KeyError
-        If a modality, layer, representation or correspondence does not exist.
+        If a modality, layer, representation, correspondence or obs column does not exist.
     TypeError
         If `mdata` is no MuData, or the correspondence is not sparse.
     ValueError

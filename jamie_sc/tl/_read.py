@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_float_dtype
 
 from .._core._modalities import read_modalities, some
 from .._core._obs import obs_column
@@ -63,10 +64,12 @@ def batches_of(
 
 
 def strings(column: pd.Series) -> NDArray[np.object_]:
-    """Values as strings, None where there is none."""
-    return np.array(
-        [None if gone else str(value) for value, gone in zip(column, column.isna(), strict=True)], dtype=object
-    )
+    """Values as strings, None where there is none; whole numbers alike, whatever type a missing value made of them."""
+    whole = is_float_dtype(column) and bool((column.dropna() % 1 == 0).all())
+    names = [str(int(value) if whole else value) for value in column.dropna()]
+    found = np.full(len(column), None, dtype=object)
+    found[column.notna()] = names
+    return found
 
 
 def target_features(mdata: MuData, model: Model, name: str) -> NDArray[np.intp] | None:
