@@ -115,8 +115,7 @@ class Autoencoder(Model):
         if unknown := set(params) - set(known):
             msg = f"{type(self).__name__} has no hyperparameters {sorted(unknown)}. It has {known}."
             raise ValueError(msg)
-        if params.get("hidden") is not None:
-            params["hidden"] = tuple(params["hidden"])
+        params = {name: tuple(value) if isinstance(value, list) else value for name, value in params.items()}
         self.config = replace(self.config_class(), **(self.recipes[recipe] | params))
         self._check()
         self.modalities, self.labels, self.history, self.calibrations = (), (), History(), {}

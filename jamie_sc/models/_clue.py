@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -70,12 +71,12 @@ class CLUEConfig(AutoencoderConfig):
     """Of Equation 13, lambda_self: decode a cell from its own modality."""
     kl: float = 0.05
     """Of the divergences in Equations 5 and 8, which are divided by the number of features, as the likelihoods are: at 1 it is
-    the evidence lower bound."""
-    cross: float = 1.0
+    the evidence lower bound. That of Equation 8 is part of the term `cross`."""
+    cross: float = 0.5
     """Of Equation 14, lambda_cross: decode a cell from all of its modalities."""
-    alignment: float = 0.03
+    alignment: float = 0.1
     """Of Equation 9, lambda_MSE."""
-    adversary: float = 0.02
+    adversary: float = 0.5
     """Of Equation 12, lambda_D: the encoders against the discriminator."""
     labels: float = 0.02
     """Of the cross-entropy of cell labels, where there are any; the published code's."""
@@ -94,15 +95,23 @@ PAPER = {
     "unit_scores": False,
     "latent_dim": 50,
     "hidden": (256, 256),
+    "shared_layers": False,
     "critic_hidden": (256, 256),
     "dropout": 0.2,
     "input_dropout": 0.0,
+    "posterior": "product",
+    "distance": "mse",
+    "unit_length": False,
     "translation": 0.0,
     "critic_noise": "posterior",
+    "reconstruction": 1.0,
     "kl": 1.0,
     "cross": 0.02,
     "alignment": 0.02,
+    "adversary": 0.02,
+    "labels": 0.02,
     "validation": 0.1,
+    "rho": 1.0,
     "batch_size": 128,
     "tempering": 1.0,
     "lone": 1.0,
@@ -111,7 +120,6 @@ PAPER = {
     "min_steps": 6_000,
     "max_steps": 36_000,
     "max_lapses": 500,
-    "rho": 1.0,
 }
 """Equations 1 to 15 as they stand. The paper leaves sizes, weights and schedule open; these are the published code's, but for
 Adam in place of RMSprop."""
@@ -127,6 +135,10 @@ class Posterior(NamedTuple):
         """A value of each."""
         return self.mean + torch.randn_like(self.mean) * (0.5 * self.log_variance).exp()
 
+    def part(self, k: int) -> Posterior:
+        """Of one sub-space."""
+        return Posterior(self.mean[k : k + 1], self.log_variance[k : k + 1])
+
 
 class Values(NamedTuple):
     """What a batch's cells hold in one modality: features x cells, library sizes, one-hot batches."""
@@ -139,6 +151,10 @@ class Values(NamedTuple):
 class Network(nn.Module):
     """Encoders from every modality to every sub-space, a decoder from each sub-space, and the discriminator (Figure 2)."""
 
+    decoders: Any
+    likelihoods: Any
+    classifier: Any
+
     def __init__(
         self,
         config: CLUEConfig,
@@ -149,8 +165,6 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.K, d = len(n_inputs), config.latent_dim
-        self.likelihoods: Any
-        self.classifier: Any
         self.unit_length = config.unit_length
         self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
         self.likelihoods = nn.ModuleList(likelihoods)
@@ -224,22 +238,21 @@ def loss_terms(
     posteriors = [Posterior(*network.encode(k, x)) for k, x in enumerate(inputs)]
     z = [posterior.draw() for posterior in posteriors]  # Equation 10
     means, paired = combine(z, links)  # Equation 11
-    joint = product(posteriors, links) if config.posterior == "product" else None
-    z_joint = means if joint is None else [posterior.draw() for posterior in joint]
-    own, cross = _reconstructions(
-        network, z, z_joint, values, links, translation=config.translation if config.cross else 0
-    )
-    terms = {
-        "reconstruction": own,
-        "kl": _sum(_kl(posteriors, joint, k, len(v.x)) for k, v in enumerate(values)),
-    }
+    joint, z_joint = None, None
     if config.cross:
-        terms["cross"] = cross
+        joint = product(posteriors, links) if config.posterior == "product" else None
+        z_joint = means if joint is None else [posterior.draw() for posterior in joint]
+    own, cross = _reconstructions(network, z, z_joint, values, links, translation=config.translation)
+    inferred = [p.part(k) for k, p in enumerate(posteriors)] if config.posterior == "product" else posteriors
+    n_features = [len(v.x) for v in values]
+    terms = {"reconstruction": own, "kl": _kl(inferred, n_features)}  # Equation 5
+    if config.cross:
+        terms["cross"] = cross if joint is None else cross + config.kl * _kl(joint, n_features)  # Equation 8
     if config.alignment:
         parts = zip(z, means, paired, strict=True)
         terms["alignment"] = _sum(_distance(*part, how=config.distance) for part in parts) / len(z)
     annealed = [p.mean + noise * torch.randn_like(p.mean) for p in posteriors]
-    read = [network.scaled(u).flatten(0, 1).T for u in (z if config.critic_noise == "posterior" else annealed)]
+    read = [u.flatten(0, 1).T for u in (z if config.critic_noise == "posterior" else annealed)]
     if config.adversary:
         logits = [network.critic(_Reversed.apply(u, config.adversary)) for u in read]
         terms["adversary"] = _sum(functional.cross_entropy(*_source(k, logit)) for k, logit in enumerate(logits)) / len(
@@ -279,38 +292,36 @@ def product(posteriors: Sequence[Posterior], links: AllLinks) -> list[Posterior]
 def _reconstructions(
     network: Network,
     z: Sequence[torch.Tensor],
-    joint: Sequence[torch.Tensor],
+    joint: Sequence[torch.Tensor] | None,
     values: Sequence[Values],
     links: AllLinks,
     *,
     translation: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Expectations in Equations 5 and 8: a cell decoded from its own modality; from all, and from each other one alone."""
-    own, cross = [], []
+    """Expectations in Equations 5 and 8: cells decoded from their own modality; from all, and from each other one alone.
+
+    Without joint latents only the former.
+    """
+    own, cross = [], [z[0].new_zeros(())]
+    arrows = both_ways(links) if joint is not None and translation else []
     for k, (likelihood, target) in enumerate(zip(network.likelihoods, values, strict=True)):
-        arrows = [(z[a][:, :, i], j, w) for (a, to), (i, j, w) in both_ways(links) if to == k and translation]
         everyone = torch.arange(target.x.shape[1], device=target.x.device)
-        cells = torch.cat([everyone, everyone, *(j for _, j, _ in arrows)])
-        latents = torch.cat([z[k], joint[k], *(latent for latent, _, _ in arrows)], dim=2)
-        sizes = [len(everyone), len(everyone), *(len(j) for _, j, _ in arrows)]
-        decoded = network.decode(k, latents, target.batch[:, cells]).split(sizes, dim=1)
-        rows = [None, None, *(j for _, j, _ in arrows)]
-        from_own, from_all, *from_others = likelihood.nll(decoded, target.x, target.library, rows)
-        own.append(from_own.mean())
-        cross.append(from_all.mean())
-        cross += [translation * (w * nll).sum() / w.sum() for nll, (_, _, w) in zip(from_others, arrows, strict=True)]
+        whole = [z[k]] if joint is None else [z[k], joint[k]]
+        others = [(z[a][:, :, i], j, weight) for (a, to), (i, j, weight) in arrows if to == k]
+        cells = [everyone] * len(whole) + [j for _, j, _ in others]
+        latents = torch.cat([*whole, *(latent for latent, _, _ in others)], dim=2)
+        decoded = network.decode(k, latents, target.batch[:, torch.cat(cells)]).split([len(c) for c in cells], dim=1)
+        nll = likelihood.nll(decoded, target.x, target.library, [None] * len(whole) + [j for _, j, _ in others])
+        own.append(nll[0].mean())
+        cross += [each.mean() for each in nll[1 : len(whole)]]
+        for each, (_, _, weight) in zip(nll[len(whole) :], others, strict=True):
+            cross.append(translation * (weight * each).sum() / weight.sum())
     return _sum(own), _sum(cross)
 
 
-def _kl(posteriors: Sequence[Posterior], joint: Sequence[Posterior] | None, k: int, n_features: int) -> torch.Tensor:
-    """Divergences from the standard normal of Equations 5 and 8, over the number of features, as the likelihoods are.
-
-    Without a joint posterior, as in the published code, of all that is inferred from modality k.
-    """
-    if joint is None:
-        return _divergence(*posteriors[k]) / n_features
-    own = Posterior(*(part[k : k + 1] for part in posteriors[k]))
-    return (_divergence(*own) + _divergence(*joint[k])) / n_features
+def _kl(posteriors: Sequence[Posterior], n_features: Sequence[int]) -> torch.Tensor:
+    """Divergences from the standard normal, over the number of each modality's features, as the likelihoods are."""
+    return _sum(_divergence(*p) / n for p, n in zip(posteriors, n_features, strict=True))
 
 
 def _divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
@@ -380,7 +391,7 @@ class CLUE(Autoencoder):
     config: CLUEConfig
     config_class = CLUEConfig
     recipes: ClassVar[dict[str, dict[str, Any]]] = {"default": {}, "paper": PAPER}
-    shares: ClassVar[tuple[str, ...]] = (*Autoencoder.shares, "validation")
+    probabilities: ClassVar[tuple[str, ...]] = (*Autoencoder.probabilities, "validation")
     network: Network
 
     def _check(self) -> None:
@@ -420,7 +431,11 @@ class CLUE(Autoencoder):
             likelihood.start(m.X)
         share = self.config.validation
         held = stratified([m.rows for m in data], F, share, rng) if share else [np.zeros(m.n_obs, bool) for m in data]
-        loss, batches = self._loss(*_some_cells(data, F, [~h for h in held]), rng=rng, device=device)
+        train, F_train = _some_cells(data, F, [~h for h in held])
+        if (missing := self.what_is_missing(train, F_train)) is not None:
+            msg = f"validation={share} leaves too little to train on. {missing}"
+            raise ValueError(msg)
+        loss, batches = self._loss(train, F_train, rng=rng, device=device)
         fade = BURN_IN * self._steps(batches)[0]
         validate = None
         if share:
@@ -516,7 +531,7 @@ class CLUE(Autoencoder):
         k = self._index(target)
         typical = torch.from_numpy(one_hot(self.modality(target).batches, {}, 1)[0])
         decoder = self.network.decoders[k].given(typical)
-        likelihood = self.network.likelihoods[k].cpu()
+        likelihood = deepcopy(self.network.likelihoods[k]).cpu()
         if likelihood.name == "gaussian":
             write = self._write(target, features).cpu()
         else:
@@ -535,6 +550,8 @@ def _logits(likelihood: Any, last: nn.Linear, features: NDArray[np.intp] | None)
     """The decoder's last layer and the logits of its outputs as one layer; those of counts less their mean."""
     weight = likelihood.logits(last.weight) - likelihood.shift
     bias = likelihood.logits(last.bias[:, None])[:, 0]
+    if likelihood.name == "zinb":
+        bias = bias + functional.logsigmoid(-likelihood.logit_pi)[:, 0]
     if likelihood.counts:
         weight, bias = weight - weight.mean(0), bias - bias.mean()
     columns = slice(None) if features is None else features

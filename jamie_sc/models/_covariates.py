@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 def shares(batches: Given) -> dict[str, dict[str, float]]:
     """For each key, its categories and the fraction of the cells that each has."""
-    counts = {key: np.unique(values.astype(str), return_counts=True) for key, values in batches.items()}
+    known = {key: [category for category in values if category is not None] for key, values in batches.items()}
+    counts = {key: np.unique(names, return_counts=True) for key, names in known.items()}
     return {key: dict(zip(names.tolist(), (n / n.sum()).tolist(), strict=True)) for key, (names, n) in counts.items()}
 
 
@@ -27,7 +28,7 @@ def one_hot(known: Known, given: Given, n: int) -> NDArray[np.float32]:
     for key, fractions in known.items():
         part = np.tile(np.array(list(fractions.values()), dtype=np.float32), (n, 1))
         column: dict[Any, int] = {category: i for i, category in enumerate(fractions)}
-        found = np.array([column.get(str(category), -1) for category in given.get(key, [None] * n)])
+        found = np.array([column.get(category, -1) for category in given.get(key, [None] * n)])
         part[found >= 0] = np.eye(len(fractions), dtype=np.float32)[found[found >= 0]]
         parts.append(part)
     return np.concatenate(parts, axis=1)

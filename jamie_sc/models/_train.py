@@ -59,7 +59,7 @@ def train(
                 steps = range(first, min(first + steps_per_epoch, n_steps))
                 means = _epoch(losses, steps, optimizer, scheduler)
                 if validate is not None:
-                    means["validation"] = _validation(network, validate)
+                    means["validation"] = _validation(network, validate, steps.stop)
                 history.append(steps.stop, means)
                 bar.set_postfix({name: f"{value:.3g}" for name, value in means.items()}, refresh=False)
                 bar.update()
@@ -97,15 +97,18 @@ def _epoch(
 
 
 @torch.no_grad()
-def _validation(network: nn.Module, batches: Sequence[Callable[[], Terms]]) -> float:
+def _validation(network: nn.Module, batches: Sequence[Callable[[], Terms]], step: int) -> float:
     network.eval()
-    totals = [float(losses()["total"]) for losses in batches]
+    terms = [losses() for losses in batches]
     network.train()
+    for found in terms:
+        _check_finite(found, step)
+    totals = [float(found["total"]) for found in terms]
     return sum(totals) / len(totals)
 
 
 def _check_finite(terms: Terms, step: int) -> None:
-    if torch.isfinite(terms["total"]):
+    if torch.isfinite(terms["total"] + terms.get("adversary", 0.0)):
         return
     bad = [name for name, term in terms.items() if name != "total" and not torch.isfinite(term)] or ["total"]
     msg = (

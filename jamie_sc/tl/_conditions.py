@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from .._core._modalities import measured_cells
 from .._logging import logger
 from ..models._covariates import unknown
 from ._read import read_for_model
@@ -76,7 +77,7 @@ def _library(
         raise ValueError(msg)
     sizes = np.full(cells.n_obs, np.nan, dtype=np.float32)
     if library == "observed":
-        if m.name not in mdata.mod:
+        if m.name not in mdata.mod or not measured_cells(mdata.mod[m.name]).any():
             return sizes
         measured = read_for_model(mdata, model, m.name)
         at = measured.obs_names.get_indexer(cells.obs_names)

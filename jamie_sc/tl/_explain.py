@@ -127,6 +127,10 @@ def explain(
     are explained after that: the cell's total stays as it is. Values beyond five standard deviations are clipped, as they
     are for the encoder.
 
+    Of a target with a likelihood of counts (CLUE) what is explained is the logarithm of each feature's expected count, less the
+    mean of these over all features: which no library size changes. Of zeros and ones it is the log-odds. Targets with
+    batches are decoded as the average over these.
+
     Examples
     --------
     >>> import jamie_sc as jsc
