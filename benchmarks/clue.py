@@ -26,6 +26,7 @@ from _scores import Scores, baselines, dense, held_out, imputation, scglue, show
 
 import jamie_sc as jsc
 from jamie_sc import metrics
+from jamie_sc.models._likelihoods import likelihood_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,6 +75,8 @@ def aligned_and_imputed(args: argparse.Namespace) -> None:
         mdata = load()
         test = test_cells(mdata, n_test)
         runs = {"jamie_sc": partial(held_out, mdata, test, model=args.model)}
+        if args.model == "clue" and likelihood_of(mdata["rna"].X) != "gaussian":  # the motor cortex has counts
+            runs["jamie_sc, Gaussian"] = partial(held_out, mdata, test, model=args.model, likelihood="gaussian")
         if args.peers:
             runs["scglue"] = partial(scglue, mdata, test)
             if all("counts" in mod.layers for mod in mdata.mod.values()):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
 
 from .._logging import logger
 from ._modalities import some
@@ -177,6 +178,18 @@ def rows_to_one(F: Any) -> sp.csr_matrix:
 def n_alone(F: sp.csr_matrix) -> tuple[int, int]:
     """How many cells of each modality have no partner; where both have some, these may be one another's."""
     return int((F.getnnz(axis=1) == 0).sum()), int((F.getnnz(axis=0) == 0).sum())
+
+
+def tied_by_others(F: Correspondence, n: int, *, at_least: int) -> set[tuple[int, int]]:
+    """Which two of n modalities share no cell, but each shares so many with a third, or along a chain of others.
+
+    What the chain tells is surer than geometry, which may come out mirrored.
+    """
+    strong = [ab for ab, part in F.items() if part.nnz >= at_least]
+    i, j = np.array(strong, dtype=np.intp).reshape(-1, 2).T
+    graph = sp.coo_matrix((np.ones(len(i)), (i, j)), shape=(n, n))
+    _, component = connected_components(graph, directed=False)
+    return {(a, b) for (a, b), part in F.items() if part.nnz == 0 and component[a] == component[b]}
 
 
 def count_pairs(index: Mapping[str, NDArray[np.intp]], obs_names: pd.Index) -> pd.DataFrame:

@@ -14,15 +14,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._base import Model
+    from ._clue import CLUE
     from ._jamie import JAMIE
 
-__all__ = ["JAMIE", "from_state", "get_model", "load"]
+__all__ = ["CLUE", "JAMIE", "from_state", "get_model", "load"]
 
 _MODELS = {"jamie": ("._jamie", "JAMIE"), "clue": ("._clue", "CLUE")}
 
 
 def get_model(name: str) -> type[Model]:
-    """Class of a model by its name, `"jamie"`.
+    """Class of a model by its name, `"jamie"` or `"clue"`.
 
     Examples
     --------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -19,7 +20,7 @@ from ._reducers import Reducer, default_n_components
 from ._train import Patience, resolve_device, seeded, train
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import nn
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from ._base import Correspondence, Matrix
     from ._train import Terms
 
-    Decode = Callable[[torch.Tensor, Conditions], torch.Tensor]
-
+Decode = Callable[[torch.Tensor, Conditions], torch.Tensor]
+"""From latents, (parts, g, cells), and what else is known of the cells, to features, (cells, p)."""
 CHUNK = 4096
 """Cells that are encoded or decoded at once."""
 CHUNK_VALUES = 2**23
@@ -323,7 +324,7 @@ class Autoencoder(Model):
 
     @abstractmethod
     def _decoder(self, target: str, features: NDArray[np.intp] | None) -> Decode:
-        """The way from latents, (parts, g, cells), and what else the decoder reads, to features, (cells, p)."""
+        """The way from latents to features of the target."""
 
     def _chunk(self, modality: str, features: NDArray[np.intp] | None) -> int:
         """Cells that are decoded at once."""

@@ -59,7 +59,7 @@ class CLUEConfig(AutoencoderConfig):
     as in the published code."""
     unit_length: bool = False
     """Bring the whole latent to one length before it is decoded, as in the published code. Not so in the paper."""
-    translation: float = 2.0
+    translation: float = 1.0
     """Weight, within `cross`, of decoding a cell from each of its other modalities alone. The published code has it (at 1),
     Equation 8 does not."""
     critic_noise: Literal["posterior", "annealed"] = "annealed"
@@ -74,7 +74,7 @@ class CLUEConfig(AutoencoderConfig):
     the evidence lower bound. That of Equation 8 is part of the term `cross`."""
     cross: float = 0.5
     """Of Equation 14, lambda_cross: decode a cell from all of its modalities."""
-    alignment: float = 0.1
+    alignment: float = 0.2
     """Of Equation 9, lambda_MSE."""
     adversary: float = 0.5
     """Of Equation 12, lambda_D: the encoders against the discriminator."""

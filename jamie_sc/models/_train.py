@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.optim.lr_scheduler import LRScheduler
 
-    Terms = dict[str, torch.Tensor]
+Terms = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from .._core._pairing import (
     read_correspondence,
     read_inferred,
     rows_to_one,
+    tied_by_others,
 )
 from .._core._slots import Slots
 from .._core._write import write_integration
@@ -161,7 +162,8 @@ def integrate(
     are not scaled to the same spread), in two terms of the loss for paired cells (reconstruction of the other modality,
     and contrast with the other cells of the batch), and in its schedule. The latents written are brought to one length.
 
-    Where two modalities both have cells without a partner, ten or more, these cells' correspondence F̃ is what
+    Where two modalities both have cells without a partner, ten or more, and no third one ties them that shares cells with both
+    while they share none, these cells' correspondence F̃ is what
     :func:`jamie_sc.tl.match_cells` left in `mdata.obsp`, or else is inferred in the same way, without being written. It says
     nothing new about cells that have a partner, so these keep theirs; the others get the row of F̃, in the mix
     ρF + (1−ρ)F̃ (``params={"rho": ...}``, 0 by default, 1 in the paper) that the aggregation and both terms for paired cells
@@ -268,6 +270,9 @@ def _correspondence(
     ordered, order = in_order_of_names(mdata, data)
     F = correspondences(ordered, None if known is None else known[order][:, order])
     wanted = [ab for ab, part in F.items() if min(n_alone(part)) >= MIN_CELLS]
+    if links is None:
+        tied = tied_by_others(F, len(ordered), at_least=MIN_CELLS)
+        wanted = [ab for ab in wanted if ab not in tied]
     inferred: Correspondence = {}
     if wanted and links is not None:
         found = inferred_correspondences(ordered, links[order][:, order])

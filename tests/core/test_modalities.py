@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -199,3 +201,68 @@ def test_modality_without_X():
 def test_per_modality():
     assert per_modality("layer", "a", ["x", "y"]) == {"x": "a", "y": "a"}
     assert per_modality("layer", {"y": "a"}, ["x", "y"]) == {"x": None, "y": "a"}
+
+
+# What the user says of cells ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def annotated(mdata):
+    """A modality with everything that it may have."""
+    rna = read_modalities(mdata, modalities=["rna"])[0]
+    numbers = np.arange(rna.n_obs)
+    return replace(
+        rna,
+        rep=np.stack([numbers, -numbers], axis=1).astype(np.float32),
+        likelihood="nb",
+        batches={
+            "donor": np.array([f"d{i}" for i in numbers], object),
+            "run": np.array([str(i) for i in numbers], object),
+        },
+        labels=np.array([None if i % 3 else f"type{i}" for i in numbers], object),
+    )
+
+
+def test_reading_says_nothing_of_batches_labels_and_likelihood(mdata):
+    for m in read_modalities(mdata):
+        assert (m.likelihood, m.labels, dict(m.batches)) == (None, None, {})
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("kind", ["rows", "mask", "twice", "none"])
+def test_take_keeps_together_what_belongs_to_a_cell(annotated, sparse, kind):
+    n = annotated.n_obs
+    rows = {
+        "rows": np.array([9, 0, 4]),
+        "mask": np.arange(n) % 2 == 0,
+        "twice": np.array([3, 3]),
+        "none": np.array([], int),
+    }
+    whole = replace(annotated, X=sp.csr_matrix(annotated.X)) if sparse else annotated
+    part, numbers = whole.take(rows[kind]), np.arange(n)[rows[kind]]
+    assert part.n_obs == len(numbers)
+    np.testing.assert_array_equal(_dense(part.X), annotated.X[numbers])
+    np.testing.assert_array_equal(part.rep[:, 0], numbers)
+    np.testing.assert_array_equal(part.rows, annotated.rows[numbers])
+    assert list(part.obs_names) == [annotated.obs_names[i] for i in numbers]
+    assert list(part.batches["donor"]) == [f"d{i}" for i in numbers]
+    assert list(part.batches["run"]) == [str(i) for i in numbers]
+    assert list(part.labels) == [None if i % 3 else f"type{i}" for i in numbers]
+    assert list(part.var_names) == list(annotated.var_names)
+    assert (part.name, part.layer, part.use_rep, part.likelihood) == ("rna", None, None, "nb")
+
+
+def test_take_leaves_the_whole_as_it_is(annotated):
+    before = annotated.n_obs
+    part = annotated.take(np.array([1]))
+    part.batches["donor"][0] = part.labels[0] = "changed"
+    part.X[0] = 0
+    assert annotated.n_obs == before
+    assert annotated.batches["donor"][1] == "d1"
+    assert annotated.labels[1] is None
+    assert annotated.X[1].any()
+
+
+def test_take_of_a_modality_without_annotation(mdata):
+    part = read_modalities(mdata)[0].take(np.arange(5))
+    assert (part.n_obs, part.rep, part.labels, dict(part.batches)) == (5, None, None, {})

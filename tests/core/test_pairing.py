@@ -16,6 +16,7 @@ from jamie_sc._core._pairing import (
     n_alone,
     read_correspondence,
     read_inferred,
+    tied_by_others,
 )
 
 
@@ -172,3 +173,15 @@ def test_cells_alone_are_counted_on_both_sides():
     assert n_alone(F[:2]) == (0, 1)
     assert n_alone(F[:, :2]) == (1, 0)
     assert n_alone(sp.csr_matrix(np.diag([1, 1, 0]))) == (1, 1)
+
+
+def test_modalities_that_a_chain_of_pairs_ties():
+    """0-1 and 1-2 share cells, 2-3 too few; 0-2 share none: only these two are tied by another."""
+    F = {(a, b): sp.csr_matrix((30, 30), dtype=np.float32) for a in range(4) for b in range(a + 1, 4)}
+    F[0, 1], F[1, 2] = (sp.eye(30, format="csr", dtype=np.float32) for _ in range(2))
+    F[2, 3] = sp.diags((np.arange(30) < 5).astype(np.float32)).tocsr()
+    F[2, 3].eliminate_zeros()
+    assert tied_by_others(F, 4, at_least=10) == {(0, 2)}
+    assert tied_by_others(F, 4, at_least=5) == {(0, 2), (0, 3), (1, 3)}
+    F[0, 2] = sp.csr_matrix(([1.0], ([0], [0])), shape=(30, 30))
+    assert tied_by_others(F, 4, at_least=10) == set()
