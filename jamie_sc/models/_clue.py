@@ -254,10 +254,7 @@ def loss_terms(
     annealed = [p.mean + noise * torch.randn_like(p.mean) for p in posteriors]
     read = [u.flatten(0, 1).T for u in (z if config.critic_noise == "posterior" else annealed)]
     if config.adversary:
-        logits = [network.critic(_Reversed.apply(u, config.adversary)) for u in read]
-        terms["adversary"] = _sum(functional.cross_entropy(*_source(k, logit)) for k, logit in enumerate(logits)) / len(
-            read
-        )
+        terms["adversary"] = _told_apart(network, read, config.adversary)
     if labels is not None and config.labels:
         terms["labels"] = _supervision(network, torch.cat(read), torch.cat(list(labels)))
     return terms
@@ -276,7 +273,7 @@ def total(values: Sequence[torch.Tensor], links: AllLinks) -> tuple[list[torch.T
     """Sum of each cell's values, (parts, d, cells), over its modalities, by the weights of the links; and of the weights."""
     sums, weights = list(values), [v.new_ones(v.shape[-1]) for v in values]
     for (a, b), (i, j, weight) in both_ways(links):
-        sums[a] = sums[a].index_add(2, i, weight * values[b][:, :, j])
+        sums[a] = sums[a].index_add(2, i, weight * values[b].index_select(2, j))
         weights[a] = weights[a].index_add(0, i, weight)
     return sums, weights
 
@@ -307,7 +304,7 @@ def _reconstructions(
     for k, (likelihood, target) in enumerate(zip(network.likelihoods, values, strict=True)):
         everyone = torch.arange(target.x.shape[1], device=target.x.device)
         whole = [z[k]] if joint is None else [z[k], joint[k]]
-        others = [(z[a][:, :, i], j, weight) for (a, to), (i, j, weight) in arrows if to == k]
+        others = [(z[a].index_select(2, i), j, weight) for (a, to), (i, j, weight) in arrows if to == k]
         cells = [everyone] * len(whole) + [j for _, j, _ in others]
         latents = torch.cat([*whole, *(latent for latent, _, _ in others)], dim=2)
         decoded = network.decode(k, latents, target.batch[:, torch.cat(cells)]).split([len(c) for c in cells], dim=1)
@@ -331,21 +328,20 @@ def _divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 
 def _distance(z: torch.Tensor, mean: torch.Tensor, paired: torch.Tensor, *, how: str) -> torch.Tensor:
     """Equation 9, mean over the cells that have several modalities: squared distance to their mean, or 1 - cosine."""
-    if not paired.any():
-        return z.new_zeros(())
-    z, mean = (latent[:, :, paired].flatten(0, 1) for latent in (z, mean))
-    if how == "cosine":
-        return (1 - functional.cosine_similarity(z, mean, dim=0)).mean()
-    return (z - mean).square().sum(0).mean()
+    z, mean = z.flatten(0, 1), mean.flatten(0, 1)
+    distances = 1 - functional.cosine_similarity(z, mean, dim=0) if how == "cosine" else (z - mean).square().sum(0)
+    return (distances * paired).sum() / paired.sum().clamp_min(1)
 
 
 def _sum(terms: Iterable[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(terms)).sum()
 
 
-def _source(k: int, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Equation 12: what the discriminator says, and what is true."""
-    return logits, torch.full((len(logits),), k, device=logits.device)
+def _told_apart(network: Network, z: Sequence[torch.Tensor], weight: float) -> torch.Tensor:
+    """Minus Equation 12, mean over modalities: the discriminator lowers it, and the encoders, by `weight`, raise it."""
+    logits = [network.critic(_Reversed.apply(u, weight)) for u in z]
+    truth = [torch.full((len(logit),), k, device=logit.device) for k, logit in enumerate(logits)]
+    return _sum(functional.cross_entropy(*both) for both in zip(logits, truth, strict=True)) / len(z)
 
 
 def _supervision(network: Network, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
