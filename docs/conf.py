@@ -50,7 +50,7 @@ default_role = "literal"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|os|pathlib|typing)\..*|Ellipsis"),
-    ("py:.*", r"jamie_sc\.models\.(FittedModality|Model|_calibration\.Calibration)"),
+    ("py:.*", r"jamie_sc\.models\.(Conditions|FittedModality|Model|_calibration\.Calibration)"),
     ("py:.*", r"(anndata|matplotlib|mudata|numpy|pandas|scanpy|scipy|shap|sklearn|torch)\..*"),
 ]
 
@@ -63,7 +63,10 @@ napoleon_custom_sections = ["Returns"]  # prose and lists of slots, not one name
 typehints_defaults = "braces"
 always_use_bars_union = True
 typehints_document_rtype_none = False
-suppress_warnings = ["config.cache"]  # of the functions below, which cannot be pickled
+suppress_warnings = [
+    "config.cache",  # of the functions below, which cannot be pickled
+    "sphinx_autodoc_typehints.forward_reference",  # of what a dataclass inherits: it reads hints in the heir's module
+]
 
 nb_execution_mode = "off"  # notebooks keep the outputs that they were saved with
 nb_merge_streams = True
