@@ -428,7 +428,7 @@ class CLUE(Autoencoder):
         share = self.config.validation
         held = stratified([m.rows for m in data], F, share, rng) if share else [np.zeros(m.n_obs, bool) for m in data]
         train, F_train = _some_cells(data, F, [~h for h in held])
-        if (missing := self.what_is_missing(train, F_train)) is not None:
+        if share and (missing := self.what_is_missing(train, F_train)) is not None:
             msg = f"validation={share} leaves too little to train on. {missing}"
             raise ValueError(msg)
         loss, batches = self._loss(train, F_train, rng=rng, device=device)

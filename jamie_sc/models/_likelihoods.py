@@ -60,7 +60,10 @@ class Likelihood(nn.Module):
         for out, rows in zip(decodings, cells or [None] * len(decodings), strict=True):
             part = x if rows is None else x[:, rows]
             total = library if library is None or rows is None else library[rows]
-            each.append(-(self._log_likelihood(out, part, total) + (shared if rows is None else shared.index_select(0, rows))) / len(x))
+            each.append(
+                -(self._log_likelihood(out, part, total) + (shared if rows is None else shared.index_select(0, rows)))
+                / len(x)
+            )
         return each
 
     def start(self, X: Matrix) -> None:

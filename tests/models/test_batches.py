@@ -3,7 +3,7 @@ import pytest
 import scipy.sparse as sp
 import torch
 
-from jamie_sc.models._batches import Batches, SubMatrix, _Partners
+from jamie_sc.models._batches import Batches, SubMatrix, _Partners, stratified
 
 
 def make(rows, F, inferred=None, **kwargs):
@@ -165,3 +165,52 @@ def test_three_modalities_with_any_subset():
     batch = make(rows, F).draw()
     assert [len(i) for i in batch.index] == [4, 4, 4]
     assert {ab: len(link.weight) for ab, link in batch.links.items()} == {(0, 1): 2, (0, 2): 1, (1, 2): 2}
+
+
+# Cells held out -----------------------------------------------------------------------------------------------------
+
+
+def held_out(rows, F, fraction, seed=0):
+    return stratified([np.asarray(r) for r in rows], F, fraction, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.3])
+def test_pairs_are_held_out_wherever_there_are_any(fraction, seed):
+    """3 pairs among 1,000 cells: a random tenth would often hold none."""
+    a, b = np.arange(1000), np.random.default_rng(seed).permutation(np.arange(997, 1500))
+    of_a, of_b = held_out((a, b), paired(a, b), fraction, seed)
+    assert set(a[of_a]) & set(range(997, 1000)) == set(b[of_b]) & set(range(997, 1000))  # a cell in all its modalities
+    pairs = set(a[of_a]) & set(b[of_b])
+    assert len(pairs) == np.ceil(fraction * 3)
+    assert of_a.sum() - len(pairs) == np.ceil(fraction * 997)
+    assert of_b.sum() - len(pairs) == np.ceil(fraction * 500)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_kind_of_cell_is_held_out(seed):
+    """Three modalities: cells in any subset of them, with partners of another name and without."""
+    subsets = [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)]
+    rows = [
+        np.concatenate([np.arange(20 * s, 20 * s + 20) for s, of in enumerate(subsets) if k in of]) for k in range(3)
+    ]
+    F = {(a, b): paired(rows[a], rows[b])[0, 1].tolil() for a, b in ((0, 1), (0, 2), (1, 2))}
+    F[0, 1][:10, :10] = 0.1 * np.eye(10)  # half of those in one modality only
+    F = {ab: block.tocsr() for ab, block in F.items()}
+    held = held_out(rows, F, 0.2, seed)
+    cells = [set(r[h]) for r, h in zip(rows, held, strict=True)]
+    for s, of in enumerate(subsets):
+        group = set(range(20 * s, 20 * s + 20))
+        found = {frozenset(cells[k] & group) for k in of}
+        assert len(found) == 1
+        assert len(found.pop()) == 4
+    for first in (0, 20):  # 10 with a partner, 10 without
+        assert len(cells[first // 20] & set(range(first, first + 10))) == 2
+
+
+def test_cells_held_out_are_drawn():
+    a, F = np.arange(50), paired(np.arange(50), np.arange(50))
+    one, same, other = (held_out((a, a), F, 0.2, seed)[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    assert one.dtype == bool

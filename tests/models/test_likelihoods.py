@@ -40,6 +40,11 @@ def values_of(name, *, seed=0):
     return out, x, x.sum(0)
 
 
+def nll_of(likelihood, out, x, library):
+    """(decodings, cells)"""
+    return torch.stack(likelihood.nll(list(out), x, library))
+
+
 def softplus_from(x, at_zero):
     return np.log1p(np.exp(x + np.log(np.expm1(at_zero))))
 
@@ -69,7 +74,7 @@ def by_scipy(likelihood, out, x, library):
 def test_agrees_with_scipy(name, seed):
     likelihood, (out, x, library) = filled(name, seed=seed), values_of(name, seed=seed)
     expected, mean = by_scipy(likelihood, out, x, library)
-    got = likelihood.nll(out, x, library)
+    got = nll_of(likelihood, out, x, library)
     assert got.shape == (DECODINGS, CELLS)
     np.testing.assert_allclose(got.detach(), -expected.mean(axis=-2), rtol=1e-7, atol=1e-9)
     np.testing.assert_allclose(likelihood.mean(out, library).detach(), mean, rtol=1e-9)
@@ -82,14 +87,14 @@ def test_theta_small_and_large(name, theta, dtype, rtol):
     likelihood = filled(name, dtype=dtype, log_theta=np.log(theta))
     out, x, library = (t.to(dtype) for t in values_of(name))
     expected, _ = by_scipy(likelihood.double(), out.double(), x.double(), library.double())
-    got = likelihood.to(dtype).nll(out, x, library)
+    got = nll_of(likelihood.to(dtype), out, x, library)
     np.testing.assert_allclose(got.detach(), -expected.mean(axis=-2), rtol=rtol, atol=rtol)
 
 
 def test_gradient_of_theta_is_accurate_in_single_precision():
     def gradient(dtype):
         likelihood = filled("nb", dtype=dtype, log_theta=np.log(1e4))
-        likelihood.nll(*(t.to(dtype) for t in values_of("nb"))).sum().backward()
+        nll_of(likelihood, *(t.to(dtype) for t in values_of("nb"))).sum().backward()
         return likelihood.log_theta.grad
 
     exact = gradient(torch.float64)
@@ -101,7 +106,7 @@ def test_largest_theta_is_poisson():
     out, x, library = values_of("nb")
     nb, poisson = filled("nb", log_theta=50.0), filled("poisson")
     torch.testing.assert_close(nb.scale, poisson.scale)
-    torch.testing.assert_close(nb.nll(out, x, library), poisson.nll(out, x, library), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(nll_of(nb, out, x, library), nll_of(poisson, out, x, library), rtol=1e-3, atol=1e-3)
 
 
 @each
@@ -109,7 +114,7 @@ def test_starts_at_the_plain_distribution(name):
     likelihood, (out, x, library) = LIKELIHOODS[name](FEATURES).double(), values_of(name)
     assert likelihood.n_features == FEATURES
     assert all(p.shape == (FEATURES, 1) and (p == 0).all() for p in likelihood.parameters())
-    [got] = numpy_of(likelihood.nll(out, x, library))
+    [got] = numpy_of(nll_of(likelihood, out, x, library))
     mu = softmax(out.numpy(), axis=-2) * library.numpy()
     nb = stats.nbinom(1, 1 / (1 + mu))
     pmf = {
@@ -122,30 +127,100 @@ def test_starts_at_the_plain_distribution(name):
     np.testing.assert_allclose(got, -np.log(pmf).mean(axis=-2), atol=1e-8)
 
 
+# Where they start ---------------------------------------------------------------------------------------------------
+
+
+def started(name, X):
+    likelihood = LIKELIHOODS[name](X.shape[1]).double()
+    likelihood.start(X)
+    return likelihood
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])
+@pytest.mark.parametrize("name", ["nb", "poisson", "zinb", "bernoulli"])
+def test_start_is_the_average_cell(name, form):
+    """A decoder that says nothing yet gives each feature's share of all counts, or how often it is 1."""
+    rng = np.random.default_rng(0)
+    X = rng.poisson(rng.gamma(2, 1, (500, 1)) * [0.2, 1, 5, 30]).astype(np.float32)
+    X = (X > 2).astype(np.float32) if name == "bernoulli" else X
+    likelihood, library = started(name, form(X)), torch.tensor([100.0, 7.0], dtype=torch.float64)
+    mean = likelihood.mean(torch.zeros(4, 2, dtype=torch.float64), library).detach().numpy()
+    if name == "bernoulli":
+        np.testing.assert_allclose(mean, np.stack([X.mean(axis=0)] * 2, axis=1), atol=2e-3)
+    else:
+        keep = 0.5 if name == "zinb" else 1  # zeros take half at first
+        share = X.sum(axis=0, dtype=float) / X.sum(dtype=float)
+        np.testing.assert_allclose(mean, keep * np.outer(share, library), rtol=1e-6)
+    assert (likelihood.scale == 0).all()
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])
+@pytest.mark.parametrize("name", ["nb", "zinb"])
+def test_start_of_theta_is_that_of_the_moments(name, form):
+    """Cells of different depth and nothing else; a feature of Poisson counts is at the upper bound."""
+    rng, theta = np.random.default_rng(0), np.array([0.5, 2.0, 10.0])
+    mu = rng.gamma(5, 200, (20_000, 1)) * [0.05, 0.1, 0.2]
+    X = np.hstack([rng.negative_binomial(theta, theta / (theta + mu)), rng.poisson(mu[:, :1] * 60)])
+    likelihood = started(name, form(X.astype(np.float32)))
+    got = likelihood.log_theta.detach().exp().numpy()[:, 0]
+    np.testing.assert_allclose(got[:3], theta, rtol=0.25)
+    assert got[3] > 50
+
+
+@pytest.mark.parametrize("form", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])
+@pytest.mark.parametrize("name", ["nb", "zinb", "poisson", "bernoulli"])
+def test_start_is_finite(name, form):
+    """A feature that is nowhere, one that is everywhere, one in a single cell; a cell without anything."""
+    X = np.zeros((20, 3), dtype=np.float32)
+    X[1:, 1] = 1
+    X[3, 2] = 1 if name == "bernoulli" else 1000
+    likelihood = started(name, form(X))
+    assert all(p.isfinite().all() and p.abs().max() < 20 for p in likelihood.parameters())
+
+
+def test_gaussian_starts_at_one():
+    X = np.random.default_rng(0).normal(5, 3, (20, 4))
+    assert all((p == 0).all() for p in started("gaussian", X).parameters())
+
+
+# One decoding, one cell ---------------------------------------------------------------------------------------------
+
+
 @each
 def test_decodings_are_independent(name):
     likelihood, (out, x, library) = filled(name), values_of(name)
-    together = likelihood.nll(out, x, library)
-    torch.testing.assert_close(torch.stack([likelihood.nll(o, x, library) for o in out]), together)
-    assert likelihood.nll(out[0], x, library).shape == (CELLS,)
-    torch.testing.assert_close(likelihood.nll(out[:, None], x, library), together[:, None])
-    torch.testing.assert_close(likelihood.nll(out, x.T.contiguous().T, library), together)
+    together = likelihood.nll(list(out), x, library)
+    assert [part.shape for part in together] == [(CELLS,)] * DECODINGS
+    for part, one in zip(together, out, strict=True):
+        torch.testing.assert_close(likelihood.nll([one], x, library), [part])
+    torch.testing.assert_close(likelihood.nll(list(out), x.T.contiguous().T, library), together)
     assert likelihood.mean(out[:, None], library).shape == (DECODINGS, 1, FEATURES, CELLS)
+
+
+@each
+def test_decodings_of_some_cells(name):
+    """In any order, a cell more than once; others of all cells beside them."""
+    likelihood, (out, x, library) = filled(name), values_of(name)
+    whole = nll_of(likelihood, out, x, library)
+    some, one = torch.tensor([4, 0, 9, 4]), torch.tensor([7])
+    decodings = [out[0], out[1][:, some], out[2][:, one]]
+    got = likelihood.nll(decodings, x, library, [None, some, one])
+    torch.testing.assert_close(got, [whole[0], whole[1][some], whole[2][one]])
 
 
 @each
 def test_cells_are_independent(name):
     likelihood, (out, x, library) = filled(name), values_of(name)
     some = [4, 0, 9]
-    expected = likelihood.nll(out, x, library)[:, some]
-    torch.testing.assert_close(likelihood.nll(out[:, :, some], x[:, some], library[some]), expected)
+    expected = nll_of(likelihood, out, x, library)[:, some]
+    torch.testing.assert_close(nll_of(likelihood, out[:, :, some], x[:, some], library[some]), expected)
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_probabilities_add_up_and_have_the_mean(name):
     likelihood, x = filled(name, 1), torch.arange(3000, dtype=torch.float64)[None]
     library, out = torch.full((3000,), 17.0, dtype=torch.float64), torch.zeros(1, 3000, dtype=torch.float64)
-    probability = torch.exp(-likelihood.nll(out, x, library))
+    probability = torch.exp(-nll_of(likelihood, [out], x, library)[0])
     torch.testing.assert_close(probability.sum().item(), 1.0)
     torch.testing.assert_close((probability * x[0]).sum().item(), likelihood.mean(out, library)[0, 0].item())
 
@@ -160,7 +235,7 @@ def test_means_add_up_to_the_library_size(name):
 def test_cell_without_counts_is_certain(name):
     likelihood, (out, x, library) = filled(name), values_of(name)
     assert library[0] == 0 < library[1]
-    nll = likelihood.nll(out, x, library)
+    nll = nll_of(likelihood, out, x, library)
     torch.testing.assert_close(nll[:, 0], torch.zeros_like(nll[:, 0]))
     assert (nll[:, 1:] > 0.1).all()
     assert (likelihood.mean(out, library)[..., 0] == 0).all()
@@ -175,7 +250,7 @@ def test_finite_in_extremes(name, dtype, parameter, loc):
     out, x, library = (t.to(dtype) for t in values_of(name))
     out[:, ::2] = loc
     out.requires_grad_()
-    nll = likelihood.nll(out, x, library)
+    nll = nll_of(likelihood, out, x, library)
     nll.sum().backward()
     assert nll.isfinite().all()
     for value in (out, *likelihood.parameters()):
@@ -187,7 +262,7 @@ def test_finite_in_extremes(name, dtype, parameter, loc):
 def test_gradients(name):
     likelihood, (out, x, library) = filled(name), values_of(name)
     inputs = (out.requires_grad_(), *likelihood.parameters())
-    assert torch.autograd.gradcheck(lambda out, *_: likelihood.nll(out, x, library), inputs)
+    assert torch.autograd.gradcheck(lambda out, *_: nll_of(likelihood, out, x, library), inputs)
 
 
 @each
@@ -195,11 +270,11 @@ def test_counts_need_a_library(name):
     likelihood, (out, x, _) = filled(name), values_of(name)
     assert likelihood.counts == (name in COUNTS)
     if name in COUNTS:
-        for call in (lambda: likelihood.nll(out, x, None), lambda: likelihood.mean(out, None)):
+        for call in (lambda: nll_of(likelihood, out, x, None), lambda: likelihood.mean(out, None)):
             with pytest.raises(ValueError, match=f"{name!r} needs library, the total counts of each cell"):
                 call()
     else:
-        assert likelihood.nll(out, x, None).shape == (DECODINGS, CELLS)
+        assert nll_of(likelihood, out, x, None).shape == (DECODINGS, CELLS)
         assert likelihood.mean(out, None).shape == out.shape
 
 

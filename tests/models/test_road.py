@@ -160,6 +160,7 @@ def test_one_member_is_that_member():
         for i in range(3):
             torch.testing.assert_close(one_member(mlp, i)(x), whole[i].T, rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(one_member(mlp, i, slice(2))(x), whole[i, :2].T, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(one_member(mlp, i, slice(1, 4))(x), whole[i, 1:4].T, rtol=1e-4, atol=1e-5)
     assert (whole[0] - whole[1]).abs().max() > 0.1
 
 

@@ -14,7 +14,7 @@ class Point(nn.Module):
         self.x = nn.Parameter(torch.tensor(4.0))
 
 
-def run(losses, network, n_steps=20, steps_per_epoch=2, patience=None, lr=0.1):
+def run(losses, network, n_steps=20, steps_per_epoch=2, patience=None, lr=0.1, **options):
     return train(
         network,
         losses,
@@ -24,6 +24,7 @@ def run(losses, network, n_steps=20, steps_per_epoch=2, patience=None, lr=0.1):
         steps_per_epoch=steps_per_epoch,
         patience=patience or Patience(0),
         progress=False,
+        **options,
     )
 
 
@@ -70,6 +71,86 @@ def test_nan_names_the_term():
     terms = lambda step: {"kl": network.x * (math.nan if step == 3 else 1), "fine": network.x}
     with pytest.raises(FloatingPointError, match=r"step 3.*'kl'"):
         run(lambda step: (t := terms(step)) | {"total": sum(t.values())}, network)
+
+
+def test_validation_says_which_weights_are_best():
+    """The training loss falls all the time; that of the validation batches is lowest at the start of step 6."""
+    network, seen = Point(), []
+
+    def validate():
+        seen.append(network.x.item())
+        return {"total": torch.tensor(abs(len(seen) / 2 - 6.0))}
+
+    history = run(lambda _: {"total": network.x**2}, network, steps_per_epoch=1, validate=[validate] * 2)
+    assert len(seen) == 40  # both batches after every epoch
+    assert network.x.item() == seen[11] != seen[-1]
+    assert history.terms["validation"] == [(abs(i - 6.5) + abs(i - 6)) / 2 for i in range(1, 21)]
+    assert history.terms["total"] == sorted(history.terms["total"], reverse=True)
+
+
+def test_patience_is_that_of_the_validation():
+    network = Point()
+    rising = run(
+        lambda _: {"total": network.x**2},
+        network,
+        n_steps=100,
+        steps_per_epoch=1,
+        patience=Patience(10, 5),
+        validate=[lambda: {"total": -network.x.detach()}],
+    )
+    assert rising.step[-1] == 15
+
+
+def test_validation_is_in_evaluation_and_without_gradient():
+    network, modes = Point(), []
+
+    def losses(_):
+        modes.append(("train", network.training, torch.is_grad_enabled()))
+        return {"total": network.x**2}
+
+    def validate():
+        modes.append(("validate", network.training, torch.is_grad_enabled()))
+        return {"total": network.x**2}
+
+    run(losses, network, n_steps=4, steps_per_epoch=2, validate=[validate])
+    assert modes == ([("train", True, True)] * 2 + [("validate", False, False)]) * 2
+    assert not network.training
+
+
+class Two(Point):
+    def __init__(self):
+        super().__init__()
+        self.opponent = nn.Parameter(torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_adversary_does_not_say_which_weights_are_best(validated):
+    """It grows wildly while the total falls: the network ends with its last weights, not with its first."""
+    network, seen = Two(), []
+
+    def losses(step):
+        seen.append((network.x.item(), network.opponent.item()))
+        return {"total": network.x**2, "adversary": network.opponent**2 * 10.0**step}
+
+    validate = [lambda: {"total": network.x**2, "adversary": 1e30 * network.x**0}] if validated else None
+    history = run(losses, network, n_steps=6, steps_per_epoch=1, lr=0.1, validate=validate)
+    assert abs(network.x.item()) < seen[-1][0]
+    assert history.terms["adversary"][-1] > 1e5 > 10 > history.terms["adversary"][0]
+    assert history.terms["total"] == [pytest.approx(x**2) for x, _ in seen]
+
+
+def test_adversary_is_minimised_with_the_total():
+    network = Two()
+    run(lambda _: {"total": (network.x - 2) ** 2, "adversary": (network.opponent - 3) ** 2}, network, n_steps=100)
+    assert network.x.item() == pytest.approx(2, abs=1e-3)
+    assert network.opponent.item() == pytest.approx(3, abs=1e-3)
+
+
+def test_nan_of_the_adversary_is_named():
+    network = Two()
+    terms = lambda step: {"total": network.x**2, "adversary": network.opponent * (math.nan if step == 3 else 1)}
+    with pytest.raises(FloatingPointError, match=r"step 3: the loss term 'adversary' is nan"):
+        run(terms, network)
 
 
 def test_seeded_leaves_the_global_state():
