@@ -29,7 +29,8 @@ def hide_pairs(
 
     Each of a hidden cell's modalities becomes a cell of its own. Neither the order of the new names nor that of the rows,
     which are shuffled, tells what belonged together; and nothing of the MuData itself (`obs`, `obsm`, `obsp`, `uns`) is
-    taken along, but for those `columns` of obs that are given to each modality. The same generator hides, of a smaller `n_left`, the same cells and more, under the same names.
+    taken along, but for those `columns` of obs, which are given to each modality. The same generator hides, of a smaller
+    `n_left`, the same cells and more, under the same names.
     """
     shuffled = cells[rng.permutation(len(cells))]
     hidden = shuffled[n_left:]
