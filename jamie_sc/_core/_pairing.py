@@ -180,6 +180,14 @@ def n_alone(F: sp.csr_matrix) -> tuple[int, int]:
     return int((F.getnnz(axis=1) == 0).sum()), int((F.getnnz(axis=0) == 0).sum())
 
 
+def some_cells(
+    modalities: Sequence[Modality], F: Correspondence, wanted: Sequence[NDArray[np.bool_]]
+) -> tuple[list[Modality], Correspondence]:
+    """Some of the cells of each modality, and what is left of their correspondence."""
+    cells = [m.take(w) for m, w in zip(modalities, wanted, strict=True)]
+    return cells, {(a, b): block[wanted[a]][:, wanted[b]].tocsr() for (a, b), block in F.items()}
+
+
 def tied_by_others(F: Correspondence, n: int, *, at_least: int) -> set[tuple[int, int]]:
     """Which two of n modalities share no cell, but each shares so many with a third, or along a chain of others.
 

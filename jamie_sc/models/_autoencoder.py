@@ -169,15 +169,13 @@ class Autoencoder(Model):
         options: dict[str, Any] = {"n_components": k, "clip": clip, "seed": seed}
         inputs = reducer or Reducer.fit_inputs(m.X, own_units=config.own_units, **options)
         standardized = inputs.target_sum is None and not (inputs.scale == 1).all()
-        plain = (standardized and not config.denoise) or m.likelihood not in (
-            None,
-            "gaussian",
-        )  # which need no components
+        likelihood = m.likelihood or "gaussian"
+        plain = (standardized and not config.denoise) or likelihood != "gaussian"  # others predict no components
         outputs = inputs if plain else Reducer.fit(m.X, denoise=config.denoise, **options)
         if inputs.target_sum is not None:
             logger.info("%r holds counts: its encoder reads log(1 + counts at equal depth)", m.name)
         n_rep = None if m.rep is None else m.rep.shape[1]
-        return FittedModality(m.name, tuple(m.var_names), inputs, outputs, m.layer, m.use_rep, n_rep)
+        return FittedModality(m.name, tuple(m.var_names), inputs, outputs, m.layer, m.use_rep, n_rep, likelihood)
 
     @abstractmethod
     def _build(self) -> nn.Module:
@@ -387,3 +385,10 @@ def weighted_mean(
         total[rows] += weights * values
         weight[rows] += weights
     return np.divide(total, weight, out=np.full_like(total, np.nan), where=weight > 0)
+
+
+def one_length(latent: NDArray[np.float32], parts: int = 1) -> NDArray[np.float32]:
+    """Each part of each latent brought to the length that a standard normal one has, the root of its dimensions."""
+    split = latent.reshape(len(latent), parts, -1)
+    length = np.linalg.norm(split, axis=2, keepdims=True) / math.sqrt(split.shape[2])
+    return (split / np.where(length > 0, length, 1)).reshape(latent.shape).astype(np.float32, copy=False)

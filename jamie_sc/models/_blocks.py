@@ -159,6 +159,11 @@ class Road(nn.Module):
         return self.write(sum(outputs[1:], start=outputs[0]) / len(outputs))
 
 
+def divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler divergence of normal distributions from the standard one, each on its own."""
+    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp())
+
+
 class Moments:
     """Mean and standard deviation of what is added, a few at a time (Chan, Golub and LeVeque 1983)."""
 

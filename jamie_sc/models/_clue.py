@@ -15,12 +15,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .._core._pairing import some_cells
 from .._logging import logger
-from ._autoencoder import Autoencoder, AutoencoderConfig, weighted_mean
+from ._autoencoder import Autoencoder, AutoencoderConfig, one_length, weighted_mean
 from ._batches import both_ways, stratified
-from ._blocks import MLP, ConditionalMLP, Dropout, Road, affine, one_member
+from ._blocks import MLP, ConditionalMLP, Dropout, Road, affine, divergence, one_member
 from ._covariates import n_categories, one_hot, shares
 from ._likelihoods import LIKELIHOODS, Likelihood, check_likelihood, likelihood_of
+from ._reducers import totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -323,7 +325,7 @@ def _kl(posteriors: Sequence[Posterior], n_features: Sequence[int]) -> torch.Ten
 
 def _divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """Sum over the latent dimensions, mean over cells."""
-    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).sum((0, 1)).mean()
+    return divergence(mean, log_variance).sum((0, 1)).mean()
 
 
 def _distance(z: torch.Tensor, mean: torch.Tensor, paired: torch.Tensor, *, how: str) -> torch.Tensor:
@@ -357,9 +359,8 @@ class Target:
     """What decoders learn to predict of a modality's cells: components, or features that stay sparse until a batch needs them."""
 
     def __init__(self, values: Matrix, batch: NDArray[np.float32], *, counts: bool, device: torch.device) -> None:
-        totals = np.asarray(values.sum(axis=1), dtype=np.float32).ravel()
         self._values = values if sp.issparse(values) else torch.from_numpy(values).to(device)
-        self._library = torch.from_numpy(totals).to(device) if counts else None
+        self._library = torch.from_numpy(totals(values).astype(np.float32)).to(device) if counts else None
         self._batch = torch.from_numpy(batch).to(device)
 
     def take(self, rows: torch.Tensor) -> Values:
@@ -403,9 +404,8 @@ class CLUE(Autoencoder):
         check_likelihood(likelihood, m.X, m.name)
         logger.info("%r has a likelihood of %r", m.name, likelihood)
         fitted = super()._prepare(replace(m, likelihood=likelihood), reducer, seed)
-        totals = np.asarray(m.X.sum(axis=1), dtype=np.float64)
-        library = float(np.median(totals)) if LIKELIHOODS[likelihood].counts else None
-        return replace(fitted, likelihood=likelihood, library=library, batches=shares(m.batches))
+        library = float(np.median(totals(m.X))) if LIKELIHOODS[likelihood].counts else None
+        return replace(fitted, library=library, batches=shares(m.batches))
 
     def _build(self) -> Network:
         likelihoods = [LIKELIHOODS[m.likelihood](m.n_output) for m in self.modalities]
@@ -426,16 +426,19 @@ class CLUE(Autoencoder):
         for likelihood, m in zip(self.network.likelihoods, data, strict=True):
             likelihood.start(m.X)
         share = self.config.validation
-        held = stratified([m.rows for m in data], F, share, rng) if share else [np.zeros(m.n_obs, bool) for m in data]
-        train, F_train = _some_cells(data, F, [~h for h in held])
-        if share and (missing := self.what_is_missing(train, F_train)) is not None:
-            msg = f"validation={share} leaves too little to train on. {missing}"
-            raise ValueError(msg)
-        loss, batches = self._loss(train, F_train, rng=rng, device=device)
+        others = None
+        if share:
+            held = stratified([m.rows for m in data], F, share, rng)
+            others = some_cells(data, F, held)
+            data, F = some_cells(data, F, [~h for h in held])
+            if (missing := self.what_is_missing(data, F)) is not None:
+                msg = f"validation={share} leaves too little to train on. {missing}"
+                raise ValueError(msg)
+        loss, batches = self._loss(data, F, rng=rng, device=device)
         fade = BURN_IN * self._steps(batches)[0]
         validate = None
-        if share:
-            check, checked = self._loss(*_some_cells(data, F, held), rng=rng, device=device)
+        if others is not None:
+            check, checked = self._loss(*others, rng=rng, device=device)
             validate = [partial(check, 0.0)] * checked.steps_per_epoch
         return self._minimise(
             lambda step: loss(max(1 - step / fade, 0)), batches, validate=validate, device=device, progress=progress
@@ -483,8 +486,7 @@ class CLUE(Autoencoder):
 
     def embed(self, latent: NDArray[np.float32]) -> NDArray[np.float32]:
         """Latents brought to the length sqrt(K d)."""
-        length = np.linalg.norm(latent, axis=1, keepdims=True) / math.sqrt(latent.shape[1])
-        return (latent / np.where(length > 0, length, 1)).astype(np.float32, copy=False)
+        return one_length(latent)
 
     def joint(self, latents: Mapping[str, tuple[NDArray[np.intp], NDArray[np.float32]]], n: int) -> NDArray[np.float32]:
         """Equation 11: the mean of what a cell's modalities say; NaN for a cell that has none."""
@@ -532,7 +534,8 @@ class CLUE(Autoencoder):
             write = self._write(target, features).cpu()
         else:
             *decoder, last = decoder
-            write = _logits(likelihood, last, features)
+            columns = slice(None) if features is None else features
+            write = affine(*(part[columns].detach() for part in likelihood.linear(last.weight, last.bias)))
         return Road(read, [nn.Sequential(*self._encoder(a, k), *decoder)], write)
 
     def _encoder(self, k: int, j: int) -> nn.Sequential:
@@ -540,23 +543,3 @@ class CLUE(Autoencoder):
         d, shared = self.config.latent_dim, self.config.shared_layers
         start = 2 * d * j if shared else 0
         return one_member(self.network.encoders[k], 0 if shared else j, slice(start, start + d))
-
-
-def _logits(likelihood: Any, last: nn.Linear, features: NDArray[np.intp] | None) -> nn.Linear:
-    """The decoder's last layer and the logits of its outputs as one layer; those of counts less their mean."""
-    weight = likelihood.logits(last.weight) - likelihood.shift
-    bias = likelihood.logits(last.bias[:, None])[:, 0]
-    if likelihood.name == "zinb":
-        bias = bias + functional.logsigmoid(-likelihood.logit_pi)[:, 0]
-    if likelihood.counts:
-        weight, bias = weight - weight.mean(0), bias - bias.mean()
-    columns = slice(None) if features is None else features
-    return affine(weight[columns].detach(), bias[columns].detach())
-
-
-def _some_cells(
-    data: Sequence[Modality], F: Correspondence, wanted: Sequence[NDArray[np.bool_]]
-) -> tuple[list[Modality], Correspondence]:
-    """Some of the cells of each modality, and of their correspondence."""
-    cells = [m.take(w) for m, w in zip(data, wanted, strict=True)]
-    return cells, {(a, b): sp.csr_matrix(block[wanted[a]][:, wanted[b]]) for (a, b), block in F.items()}

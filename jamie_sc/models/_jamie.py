@@ -6,18 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ._autoencoder import Autoencoder, AutoencoderConfig, weighted_mean
+from ._autoencoder import Autoencoder, AutoencoderConfig, one_length, weighted_mean
 from ._batches import Links, both_ways
-from ._blocks import MLP, Dropout, Road, one_member
+from ._blocks import MLP, Dropout, Road, divergence, one_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from .._core._modalities import Modality
@@ -154,7 +154,7 @@ def loss_terms(
 
 def _kl(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """Equations 4 and 5: divergence from the standard normal, mean over cells and latent dimensions."""
-    return -0.5 * (1 + log_variance - mean.square() - log_variance.exp()).mean()
+    return divergence(mean, log_variance).mean()
 
 
 def _alignment(a: torch.Tensor, b: torch.Tensor, inferred: Links) -> torch.Tensor:
@@ -277,9 +277,7 @@ class JAMIE(Autoencoder):
         """Each member's latent brought to the length sqrt(g), where the recipe contrasts directions; else as it is."""
         if not self.config.contrast:
             return latent
-        members = latent.reshape(len(latent), self.config.members, -1)
-        length = np.linalg.norm(members, axis=2, keepdims=True) / math.sqrt(self.config.latent_dim)
-        return (members / np.where(length > 0, length, 1)).reshape(latent.shape).astype(np.float32, copy=False)
+        return one_length(latent, parts=self.config.members)
 
     def _decoder(self, target: str, features: NDArray[np.intp] | None) -> Decode:
         """The average of the members' predictions, led back to features."""

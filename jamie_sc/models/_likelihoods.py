@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ._reducers import totals
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -119,6 +121,10 @@ class _Scored(Likelihood):
         """Of each feature, up to a number that all counts of a cell share."""
         return out * _softplus(self.scale, 1) + self.shift
 
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights, (features, n), and biases, (features,), of the logits, given those that the outputs are made by."""
+        return self.logits(weight) - self.shift, self.logits(bias[:, None])[:, 0]
+
 
 class Bernoulli(_Scored):
     """Values 0 and 1."""
@@ -157,6 +163,11 @@ class _Counts(_Scored):
         """Library size, spread over the features."""
         return torch.softmax(self.logits(out), -2) * self._known(library)
 
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same of the centred log-ratio of the means: log mu less its mean over the features."""
+        weight, bias = super().linear(weight, bias)
+        return weight - weight.mean(0), bias - bias.mean()
+
     def _log_mu(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
         library = self._known(library)
         tiny = torch.finfo(library.dtype).tiny  # not zero, for the gradient's sake
@@ -193,7 +204,7 @@ class NegativeBinomial(_Counts):
     def start(self, X: Matrix) -> None:
         """Also theta, by its moments: the variance beyond Poisson's is the sum of mu^2 over theta."""
         super().start(X)
-        p, library = self._shares(X), np.asarray(X.sum(axis=1), dtype=np.float64).ravel()
+        p, library = self._shares(X), totals(X)
         squares = _sums(X.multiply(X) if sp.issparse(X) else np.square(X))
         mu2 = p**2 * np.square(library).sum()
         beyond = squares - 2 * p * (X.T @ library) + mu2 - p * library.sum()
@@ -237,6 +248,12 @@ class ZeroInflated(NegativeBinomial):
     def mean(self, out: torch.Tensor, library: torch.Tensor | None) -> torch.Tensor:
         """Library size, spread over the features, less what is lost to zeros."""
         return torch.sigmoid(-self.logit_pi) * super().mean(out, library)
+
+    def linear(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same, of what zeros leave of the means."""
+        weight, bias = super().linear(weight, bias)
+        left = functional.logsigmoid(-self.logit_pi)[:, 0]
+        return weight, bias + left - left.mean()
 
     def _each(self, log_mu: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         each = super()._each(log_mu, x)

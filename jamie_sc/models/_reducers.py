@@ -51,7 +51,7 @@ class Reducer:
         seed: int = 0,
     ) -> Reducer:
         """Fit to cells x features; there are at most as many components as the matrix has rank."""
-        target_sum = float(np.median(_totals(X))) or 1.0 if log else None
+        target_sum = float(np.median(totals(X))) or 1.0 if log else None
         X = X if target_sum is None else _log_normalise(X, target_sum)
         mean, variance = _moments(X)
         sd = np.sqrt(variance)
@@ -166,14 +166,15 @@ def holds_counts(X: Matrix) -> bool:
     return bool(stored.size and stored.min() >= 0 and stored.max() >= 16 and (stored == np.floor(stored)).all())
 
 
-def _totals(X: Matrix) -> NDArray[np.float64]:
+def totals(X: Matrix) -> NDArray[np.float64]:
+    """Sum of each cell."""
     return np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
 
 
 def _log_normalise(X: Matrix, target_sum: float) -> Matrix:
     """log(1 + x), after bringing each cell to the same total; a cell without counts stays zero."""
-    totals = _totals(X)
-    factor = (target_sum / np.where(totals > 0, totals, 1)).astype(np.float32)
+    sums = totals(X)
+    factor = (target_sum / np.where(sums > 0, sums, 1)).astype(np.float32)
     return sp.csr_matrix(X.multiply(factor[:, None])).log1p() if sp.issparse(X) else np.log1p(X * factor[:, None])
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._core._modalities import dense
-from .._core._pairing import rows_to_one, sure_pairs
+from .._core._pairing import rows_to_one, some_cells, sure_pairs
 from .._logging import logger
 from ..models._base import MIN_CELLS
 from ..models._calibration import Calibration
@@ -57,8 +57,7 @@ def calibrate(
         return {}
     held = _held_out(data, pairs, rng)
     kept = [~h for h in held]
-    train = [m.take(k) for m, k in zip(data, kept, strict=True)]
-    F_kept = {(a, b): block[kept[a]][:, kept[b]].tocsr() for (a, b), block in F.items()}
+    train, F_kept = some_cells(data, F, kept)
     inferred_kept = {(a, b): rows_to_one(block[kept[a]][:, kept[b]]) for (a, b), block in inferred.items()}
     if (missing := model.what_is_missing(train, F_kept, inferred_kept)) is not None:
         logger.info("not calibrated, as too little would be left to train on. %s", missing)

@@ -11,6 +11,7 @@ import numpy as np
 from .._core._modalities import measured_cells
 from .._logging import logger
 from ..models._covariates import unknown
+from ..models._reducers import totals
 from ._read import read_for_model
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _library(
             return sizes
         measured = read_for_model(mdata, model, m.name)
         at = measured.obs_names.get_indexer(cells.obs_names)
-        sizes[at >= 0] = np.asarray(measured.X.sum(axis=1)).ravel()[at[at >= 0]]
+        sizes[at >= 0] = totals(measured.X)[at[at >= 0]]
     elif isinstance(library, str) or not 0 < library < np.inf:
         msg = f'library={library!r}: give a positive number of counts a cell, or "observed".'
         raise ValueError(msg)

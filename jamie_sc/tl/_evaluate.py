@@ -21,7 +21,7 @@ from ..models import from_state
 from ..pp import reduce
 from ._held_out import SCORES, predict
 from ._integrate import integrate
-from ._read import read_for_model
+from ._read import as_keys, read_for_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -207,8 +207,7 @@ def evaluate(
     for split, fraction in tqdm(runs, desc="trainings", disable=None if progress is None else not progress):
         test, start = splits[split], starts[split]
         known = complete.difference(test)
-        fresh, batch_key = kwargs.get("correspondence") is None, kwargs.get("batch_key")
-        columns = [batch_key] if isinstance(batch_key, str) else list(batch_key or [])
+        fresh, columns = kwargs.get("correspondence") is None, as_keys(kwargs.get("batch_key"))
         train = _training_cells(mdata, data, test, known, fraction, start, fresh=fresh, columns=columns)
         pairs = known[known.isin(train.obs_names)]
         started = perf_counter()

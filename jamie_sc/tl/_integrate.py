@@ -34,7 +34,7 @@ from ..models import get_model
 from ..models._base import MIN_CELLS
 from ._calibrate import calibrate as held_out_errors
 from ._infer import infer
-from ._read import batches_of, in_order_of_names, stored_reducer, strings
+from ._read import as_keys, batches_of, in_order_of_names, stored_reducer, strings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -242,7 +242,7 @@ def _annotated(
 ) -> list[Modality]:
     """The modalities, with what the user says of their values, and batches and labels of their cells."""
     likelihoods = per_modality("likelihood", likelihood, [m.name for m in data])
-    keys = [batch_key] if isinstance(batch_key, str) else list(batch_key or [])
+    keys = as_keys(batch_key)
     return [
         replace(
             m,

@@ -63,6 +63,11 @@ def batches_of(
     return found
 
 
+def as_keys(batch_key: str | Sequence[str] | None) -> list[str]:
+    """Keys of obs that are given as one, several or none."""
+    return [batch_key] if isinstance(batch_key, str) else list(batch_key or [])
+
+
 def strings(column: pd.Series) -> NDArray[np.object_]:
     """Values as strings, None where there is none; whole numbers alike, whatever type a missing value made of them."""
     whole = is_float_dtype(column) and bool((column.dropna() % 1 == 0).all())
